@@ -1,0 +1,33 @@
+"""diffgen: train, sample and score diffusion transformers at any size and shape.
+
+The names below load their modules, and so torch, only when they are first used: reading a
+configuration, printing ``--help`` or refusing a mistake stays instant.
+"""
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffgen.guidance import CFG
+    from diffgen.models.dit import DiT
+    from diffgen.pipeline import DiffGenPipeline
+
+__version__ = "0.1.0"
+__all__ = ["CFG", "DiT", "DiffGenPipeline", "__version__"]
+
+_HOMES = {
+    "CFG": "diffgen.guidance",
+    "DiT": "diffgen.models.dit",
+    "DiffGenPipeline": "diffgen.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'diffgen' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+if "diffusers" in sys.modules:  # so that diffusers.DiffusionPipeline can load our folders
+    import_module("diffgen.pipeline")

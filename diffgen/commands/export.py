@@ -1,0 +1,92 @@
+"""Averaged weights out of a training: snapshots for later widths, and the pipeline folder."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from diffgen.config.ema import PowerEMAConfig
+from diffgen.config.train import TrainConfig
+from diffgen.errors import UserError
+from diffgen.models.dit import DiT
+from diffgen.pipeline import DiffGenPipeline
+from diffgen.sampling.schedulers import build_scheduler
+from diffgen.training.checkpoint import TrainingState
+from diffgen.training.ema import average_names
+from diffgen.training.files import write_file, write_folder
+from diffgen.training.loop import crossed
+from diffgen.training.posthoc import Profile, coefficients
+from diffgen.training.run_folder import RunFolder
+
+
+class Exporter:
+    """Writes ``snapshots/`` and ``pipeline/`` of one run."""
+
+    def __init__(
+        self, config: TrainConfig, folder: RunFolder, class_names: tuple[str, ...]
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.class_names = class_names
+
+    def pipeline(self, model: DiT, weights: dict[str, Tensor]) -> DiffGenPipeline:
+        """``model`` with ``weights`` put in, as a pipeline on the model's device."""
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(weights[name])
+        scheduler = build_scheduler(self.config.sampling.scheduler)
+        pipe = DiffGenPipeline(model, scheduler, list(self.class_names))
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def save(self, model: DiT, state: TrainingState) -> None:
+        """Put the averaged weights, as ``ema.export`` asks, into ``pipeline/``."""
+        pipe = self.pipeline(model, self.export_weights(state))
+        write_folder(self.folder.pipeline, lambda path: pipe.save_pretrained(path))
+
+    def snapshot(self, state: TrainingState) -> None:
+        """At the checkpoints nearest to equal shares of the training, store both averages."""
+        ema, loop = self.config.ema, self.config.train
+        if not isinstance(ema, PowerEMAConfig):
+            return
+        share = max(1, loop.images // ema.snapshots)
+        if state.seen < loop.images and not crossed(state.seen, loop.checkpoint_images, share):
+            return
+        tensors = {
+            f"{average.name}/{name}": weights.contiguous()
+            for average in state.ema.averages
+            for name, weights in average.weights.items()
+        }
+        target = self.snapshots / f"{state.seen:09d}.safetensors"
+        write_file(target, lambda path: save_file(tensors, path))
+
+    @property
+    def snapshots(self) -> Path:
+        """Folder of the stored averages."""
+        return self.folder.path / "snapshots"
+
+    def export_weights(self, state: TrainingState) -> dict[str, Tensor]:
+        """The average ``ema.export`` asks for: a tracked one, or one rebuilt from snapshots.
+
+        Raises:
+            UserError: it must be rebuilt, and there is no snapshot yet.
+        """
+        ema = self.config.ema
+        if not isinstance(ema, PowerEMAConfig) or ema.export in ema.widths:
+            return state.ema.preview.weights
+        files = [
+            f for f in sorted(self.snapshots.glob("*.safetensors")) if int(f.stem) <= state.seen
+        ]
+        if not files:
+            raise UserError(f"ema.export: no snapshot in {self.snapshots} to rebuild width from")
+        stored = [Profile(width, int(file.stem)) for file in files for width in ema.widths]
+        shares = iter(coefficients(stored, Profile(ema.export, state.seen)).tolist())
+        rebuilt = {name: torch.zeros_like(w) for name, w in state.ema.preview.weights.items()}
+        for file in files:
+            tensors = load_file(file)
+            for average in average_names(ema):
+                share = next(shares)
+                for name, weights in rebuilt.items():
+                    weights += share * tensors[f"{average}/{name}"].to(weights.device)
+        return rebuilt

@@ -1,0 +1,74 @@
+"""The end of a training: pictures at several sizes, scores, and what to try next."""
+
+from diffgen.config.base import parse_size
+from diffgen.config.evaluate import EvaluateConfig
+from diffgen.config.sampling import SamplingConfig
+from diffgen.config.train import TrainConfig
+from diffgen.data.pixels import to_pil
+from diffgen.pipeline import DiffGenPipeline, load_pipeline
+from diffgen.sampling.batches import draw_batches, labels_in_turn
+from diffgen.sampling.sheet import Row, contact_sheet
+from diffgen.training.files import write_file
+from diffgen.training.run_folder import RunFolder
+
+
+def draw_report(config: TrainConfig, folder: RunFolder) -> None:
+    """Draw ``samples/sizes.png``, score the model, print a table and the next commands."""
+    pipe = load_pipeline(folder.path, config.device)
+    sizes = config.report.sizes or default_sizes(config.data.size, config.model.patch_size)
+    picture = folder.samples / "sizes.png"
+    sheet = contact_sheet([size_row(pipe, config.sampling, size) for size in sizes])
+    write_file(picture, sheet.save)
+    print(f"\npictures  {picture}")
+    if config.report.num_images:
+        score(config, folder)
+    print(next_commands(config, sizes, pipe.config.class_names))
+
+
+def default_sizes(size: str, patch: int) -> list[str]:
+    """The size of training, half as large again, and 1:2 both ways, in whole patches."""
+    height, width = parse_size(size)
+    half = [patch * max(1, round(1.5 * side / patch)) for side in (height, width)]
+    pairs = [(height, width), tuple(half), (height, 2 * width), (2 * height, width)]
+    return [f"{h}x{w}" for h, w in pairs]
+
+
+def size_row(pipe: DiffGenPipeline, config: SamplingConfig, size: str) -> Row:
+    """Eight images of one size, the classes in turn."""
+    height, width = parse_size(size)
+    labels = labels_in_turn(8, pipe.transformer.config.num_classes)
+    batches = draw_batches(pipe, config, labels, height=height, width=width, seed=0)
+    return Row(size, [picture for batch in batches for picture in to_pil(batch.images)])
+
+
+def score(config: TrainConfig, folder: RunFolder) -> None:
+    """FID, precision, recall and class accuracy at the size of training, printed and saved."""
+    from diffgen.commands.evaluate import evaluate
+
+    data = config.data
+    reference = str(data.path) if data.kind == "folder" else data.kind
+    sampling = config.sampling.model_dump()
+    evaluate(
+        EvaluateConfig(
+            source=str(folder.path),
+            reference=reference,
+            size=data.size,
+            num_images=config.report.num_images,
+            seed=config.seed,
+            device=config.device,
+            **sampling,
+        )
+    )
+
+
+def next_commands(config: TrainConfig, sizes: list[str], class_names: list[str]) -> str:
+    """Commands that make sense now, ready to paste."""
+    flags = " ".join(f"--size {size}" for size in sizes[1:3])
+    chosen = f" --classes {','.join(class_names[:2])}" if class_names else ""
+    kind = config.data.kind if config.data.kind != "folder" else "DIR"
+    return (
+        "\nnext\n"
+        f"  python sample/generate.py {config.out} {flags}{chosen}\n"
+        f"  python eval/evaluate.py {config.out} --reference {kind} --size {sizes[1]}\n"
+        "  python train/dit.py --data.kind folder --data.path DIR --out runs/mine"
+    )

@@ -1,0 +1,144 @@
+"""``train``: from a configuration to a run folder with a pipeline, pictures and scores."""
+
+import copy
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from diffgen.commands.export import Exporter
+from diffgen.commands.report import draw_report
+from diffgen.config.base import parse_size
+from diffgen.config.train import TrainConfig
+from diffgen.data.order import TrainingData
+from diffgen.data.source import ImageSource, build_images
+from diffgen.errors import UserError
+from diffgen.models.dit import DiT
+from diffgen.processes import Flow
+from diffgen.sampling.preview import draw_preview
+from diffgen.training.checkpoint import Checkpoints, TrainingState
+from diffgen.training.ema import EMA
+from diffgen.training.initialise import adopt_weights
+from diffgen.training.loop import Hooks, Loop
+from diffgen.training.optimizers import build_optimizers, build_schedules
+from diffgen.training.run_folder import RunFolder
+
+
+def train(config: TrainConfig) -> None:
+    """Train, or resume training, then draw and score what came out.
+
+    Raises:
+        UserError: anything a user can mend; see its message.
+    """
+    accelerator = build_accelerator(config)
+    images = build_images(config.data)
+    num_classes = class_count(config, images)
+    folder = RunFolder(config.out)
+    if accelerator.is_main_process:
+        folder.open(config)
+    accelerator.wait_for_everyone()
+    set_seed(config.seed)
+    model = DiT.build(
+        config.model,
+        num_classes=num_classes,
+        in_channels=images[0][0].shape[0],
+        sample_size=parse_size(config.data.size),
+    )
+    state = build_state(config, model, accelerator, folder)
+    exporter = Exporter(config, folder, images.class_names[:num_classes])
+    preview_model = copy.deepcopy(model)
+
+    def preview(state: TrainingState) -> None:
+        pipe = exporter.pipeline(preview_model, state.ema.preview.weights)
+        draw_preview(pipe, config.sampling, folder.samples / f"images-{state.seen:09d}.png")
+
+    def checkpoint(state: TrainingState) -> None:
+        exporter.snapshot(state)
+        exporter.save(preview_model, state)
+
+    Loop(
+        config=config,
+        accelerator=accelerator,
+        data=TrainingData(images, config.seed),
+        model=accelerator.prepare(model),
+        process=Flow(config.model.time),
+        null_label=num_classes,
+        state=state,
+        folder=folder,
+        hooks=Hooks(sample=preview, checkpoint=checkpoint),
+    ).run()
+    if accelerator.is_main_process:
+        if not folder.pipeline.exists():
+            exporter.save(preview_model, state)
+        draw_report(config, folder)
+    accelerator.end_training()
+
+
+def build_accelerator(config: TrainConfig) -> Accelerator:
+    """Accelerate on the device asked for.
+
+    Raises:
+        UserError: no such device, bf16 on a CPU, or a batch the processes cannot share.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda was asked for, but torch sees no GPU; use auto or cpu")
+    low = config.train.precision == "bf16"
+    accelerator = Accelerator(
+        cpu=config.device == "cpu" or not torch.cuda.is_available(),
+        mixed_precision="bf16" if low and torch.cuda.is_available() else "no",
+    )
+    if low and accelerator.device.type == "cpu":
+        raise UserError("train.precision: bf16 needs a GPU; a CPU computes in fp32 here")
+    pieces = accelerator.num_processes * config.train.accumulation
+    if config.train.batch_size % pieces:
+        raise UserError(
+            f"train.batch_size: {config.train.batch_size} images cannot be shared by "
+            f"{accelerator.num_processes} processes in {config.train.accumulation} pieces each"
+        )
+    return accelerator
+
+
+def class_count(config: TrainConfig, images: ImageSource) -> int:
+    """Classes of the model: as configured, or as many as the data has.
+
+    Raises:
+        UserError: fewer than the data has, which would mislabel images.
+    """
+    asked, present = config.model.num_classes, len(images.class_names)
+    if asked is None:
+        return present
+    if 0 < asked < present:
+        raise UserError(
+            f"model.num_classes: {asked}, but the data has {present} classes; "
+            "give at least that many, or 0 for an unconditional model"
+        )
+    return asked
+
+
+def build_state(
+    config: TrainConfig, model: DiT, accelerator: Accelerator, folder: RunFolder
+) -> TrainingState:
+    """Model, averages, optimisers and schedules: fresh, from another model, or resumed."""
+    newest = Checkpoints(folder.path, config.train.keep_checkpoints).newest()
+    if config.init and newest is None:
+        adopted = adopt_weights(model, config.init)
+        accelerator.print(f"took {adopted.taken} tensors from {config.init}")
+        for name in adopted.reinitialised:
+            accelerator.print(f"  started afresh: {name}")
+        for name in adopted.unused:
+            accelerator.print(f"  left behind: {name}")
+    model.to(accelerator.device)
+    optimizers = build_optimizers(config.optimizer, model)
+    loop = config.train
+    state = TrainingState(
+        model=model,
+        ema=EMA(config.ema, model),
+        optimizers=optimizers,
+        schedules=build_schedules(config.schedule, optimizers, loop.images, loop.batch_size),
+    )
+    if newest is not None:
+        state.load(newest)
+        accelerator.print(f"resuming {folder.path} at {state.seen:,} images seen")
+    if accelerator.is_main_process:
+        folder.cut_log(state.seen)
+    return state

@@ -1,0 +1,1 @@
+"""Configuration: one file a stage, pydantic models, no torch anywhere."""

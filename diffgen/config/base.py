@@ -1,0 +1,60 @@
+"""What every configuration section shares."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+
+class Section(BaseModel):
+    """A part of a configuration: unknown keys are refused, docstrings are the help texts."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+
+    def problems(self) -> Iterator[str]:
+        """Mistakes that show only across fields or on the disk, as ``field: message`` lines.
+
+        Asked once, when a person starts a command; not when a saved configuration is read back.
+        """
+        yield from ()
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``"48x32"`` -> (48, 32): height x width in pixels. Raises ValueError on anything else."""
+    match = re.fullmatch(r"\s*(-?\d+)\s*[xX×]\s*(-?\d+)\s*", text)
+    if match is None:
+        raise ValueError("must be HEIGHTxWIDTH in pixels, for example 48x32")
+    height, width = int(match[1]), int(match[2])
+    if height < 1 or width < 1:
+        raise ValueError("height and width must be 1 pixel or more")
+    return height, width
+
+
+def _normal_size(text: str) -> str:
+    height, width = parse_size(text)
+    return f"{height}x{width}"
+
+
+Size = Annotated[str, AfterValidator(_normal_size)]
+"""HEIGHTxWIDTH in pixels; ``parse_size`` gives the numbers."""
+
+
+def default_kind(kind: str) -> BeforeValidator:
+    """Lets ``--data.size 48x32`` be written without naming the default ``--data.kind``."""
+
+    def fill(value: Any) -> Any:
+        return {"kind": kind, **value} if isinstance(value, dict) else value
+
+    return BeforeValidator(fill)
+
+
+def indivisible(field: str, size: str, patch: int) -> Iterator[str]:
+    """The complaint about a size that is no multiple of the patch, if it is none."""
+    height, width = parse_size(size)
+    if height % patch or width % patch:
+        near = "x".join(str(max(patch, round(side / patch) * patch)) for side in (height, width))
+        yield (
+            f"{field}: {size} is not divisible by the patch size {patch}; "
+            f"both sides must be multiples of {patch}, for example {near}"
+        )

@@ -1,0 +1,229 @@
+"""From an argument list to a checked configuration, with every mistake in one message."""
+
+import difflib
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    CliUnknownArgs,
+    SettingsConfigDict,
+)
+
+from diffgen.config.base import Section
+from diffgen.errors import UserError
+
+Schema = TypeVar("Schema", bound=Section)
+
+
+def parse(schema: type[Schema], argv: list[str], prog: str) -> Schema:
+    """Read ``--config FILE.yaml`` and the flags that override it.
+
+    Args:
+        schema: the configuration to fill.
+        argv: arguments without the program's name.
+        prog: the program's name in ``--help``.
+
+    Raises:
+        UserError: anything wrong with the arguments, the file or their values, all at once.
+        SystemExit: after ``--help`` or ``--dry-run`` (code 0).
+    """
+    flags, unknown, known = _read_flags(schema, argv, prog)
+    file = flags.pop("config", None)
+    dry_run = flags.pop("dry_run", False)
+    values = merge(read_yaml(Path(file)), flags) if file else flags
+    mistakes = [f"--{name}: unknown option{_nearest(name, known)}" for name in unknown]
+    config, wrong = _validate(schema, values, known)
+    mistakes += wrong
+    if mistakes or config is None:
+        raise UserError(_tell(prog, mistakes))
+    if dry_run:
+        print(to_yaml(config), end="")
+        sys.exit(0)
+    return config
+
+
+def to_yaml(config: Section) -> str:
+    """The resolved configuration as YAML that ``--config`` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def load(schema: type[Schema], path: Path) -> Schema:
+    """Read a saved configuration back, without asking whether its paths still exist.
+
+    Raises:
+        UserError: the file is missing, no YAML, or not of this schema.
+    """
+    try:
+        return schema.model_validate(read_yaml(path))
+    except ValidationError as error:
+        lines = [_sentence(detail, {}, set()) for detail in error.errors()]
+        raise UserError(_tell(str(path), lines)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping. Raises UserError when it is missing, broken or something else."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"config: {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"config: {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"config: {path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"config: {path} must hold `field: value` lines")
+    return content
+
+
+def merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    """``override`` laid over ``base``; a new ``kind`` or ``size`` starts its section afresh."""
+    result = dict(base)
+    if override.get("kind", base.get("kind")) != base.get("kind"):
+        result = {}
+    if "size" in override and "depth" in base:  # a named model size brings its own widths
+        result = {k: v for k, v in base.items() if k not in ("depth", "hidden_size", "num_heads")}
+    for key, value in override.items():
+        below = result.get(key)
+        both = isinstance(value, dict) and isinstance(below, dict)
+        result[key] = merge(below, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def _read_flags(
+    schema: type[Section], argv: list[str], prog: str
+) -> tuple[dict[str, Any], list[str], set[str]]:
+    """Flags as nested values, the names of unknown ones, and every known dotted name."""
+
+    class Flags(BaseSettings, schema):  # type: ignore[valid-type, misc]
+        model_config = SettingsConfigDict(frozen=False)
+        config: str | None = None
+        """YAML file with any of the fields below; flags override it."""
+        dry_run: bool = False
+        """Print the resolved configuration and stop."""
+        unknown: CliUnknownArgs
+
+    parser = ArgumentParser(prog=prog, description=schema.__doc__, allow_abbrev=False)
+    source: CliSettingsSource[Any] = CliSettingsSource(
+        Flags,
+        root_parser=parser,
+        cli_parse_args=[_dashes(argument) for argument in argv],
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_kebab_case=True,
+        cli_ignore_unknown_args=True,
+    )
+    flags = {key: value for key, value in source().items() if value is not None}
+    unknown = list(flags.pop("unknown", []))
+    known = {
+        option[2:].replace("-", "_")
+        for action in parser._actions
+        for option in action.option_strings
+        if option.startswith("--")
+    }
+    return flags, [a[2:].split("=")[0] for a in unknown if a.startswith("--")], known
+
+
+def _dashes(argument: str) -> str:
+    """--num_images and --num-images are the same flag."""
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else argument
+
+
+def _validate(
+    schema: type[Schema], values: dict[str, Any], known: set[str]
+) -> tuple[Schema | None, list[str]]:
+    """The configuration, or every mistake: in single fields first, then across them."""
+    mistakes: list[str] = []
+    try:
+        config = schema.model_validate(values)
+    except ValidationError as error:
+        mistakes = [_sentence(detail, values, known) for detail in error.errors()]
+        # Without the wrong fields, what remains may show mistakes across fields too.
+        for detail in error.errors():
+            _drop(values, _path(detail, values))
+        try:
+            config = schema.model_validate(values)
+        except ValidationError:
+            return None, mistakes
+    try:
+        mistakes += config.problems()
+    except UserError as error:
+        mistakes.append(str(error))
+    return config, mistakes
+
+
+def _path(detail: ErrorDetails, values: Any) -> list[str]:
+    """The error's field without the union tags pydantic puts into it."""
+    path: list[str] = []
+    here = values
+    for part in detail["loc"]:
+        is_tag = isinstance(here, dict) and part not in here and here.get("kind") == part
+        if is_tag or (isinstance(here, dict) and "kind" not in here and part in _KINDS):
+            continue
+        path.append(str(part))
+        if isinstance(here, dict):
+            here = here.get(part)
+    return path
+
+
+_KINDS = frozenset(
+    [
+        "shapes",
+        "digits",
+        "folder",
+        "none",
+        "sincos",
+        "rope",
+        "logit_normal",
+        "uniform",
+        "adamw",
+        "muon",
+        "power",
+        "constant",
+    ]
+)
+
+
+def _drop(values: Any, path: list[str]) -> None:
+    for part in path[:-1]:
+        values = values.get(part) if isinstance(values, dict) else None
+    if isinstance(values, dict) and path:
+        values.pop(path[-1], None)
+
+
+def _sentence(detail: ErrorDetails, values: Any, known: set[str]) -> str:
+    name = ".".join(_path(detail, values))
+    if detail["type"] == "extra_forbidden":
+        if name in known:
+            return f"{name}: does not belong to the kind chosen"
+        return f"{name}: unknown field{_nearest(name, known)}"
+    if detail["type"] == "missing":
+        return f"{name}: is needed"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "union_tag_invalid":
+        expected = detail.get("ctx", {}).get("expected_tags", "")
+        tag = detail.get("ctx", {}).get("tag", "")
+        return f"{name}.kind: {tag!r} is not one of {expected}"
+    return f"{name}: {message[0].lower()}{message[1:]} (got {detail['input']!r})"
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    name = name.replace("-", "_")
+    matches = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    if not matches:  # compare the last part alone: --depth for model.depth
+        matches = [k for k in sorted(known) if k.split(".")[-1] == name.split(".")[-1]][:1]
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def _tell(prog: str, mistakes: list[str]) -> str:
+    if len(mistakes) == 1:
+        return f"{prog}: {mistakes[0]}"
+    return "\n".join([f"{prog}: {len(mistakes)} mistakes", *(f"  {line}" for line in mistakes)])

@@ -1,0 +1,83 @@
+"""The backbone: widths, depth, and the convention its time input is written in."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from diffgen.config.base import Section
+from diffgen.config.positions import PositionConfig, RopeConfig
+
+# depth, hidden size, heads; S to XL are DiT's (Peebles and Xie 2023, table 1)
+SIZES: dict[str, tuple[int, int, int]] = {
+    "demo": (4, 128, 4),
+    "S": (12, 384, 6),
+    "B": (12, 768, 12),
+    "L": (24, 1024, 16),
+    "XL": (28, 1152, 16),
+}
+
+
+class TimeConvention(Section):
+    """How the model's own time input is written."""
+
+    direction: Literal["noise", "data"] = "noise"
+    """What the largest time means: noise (diffgen, DiT) or data (SiT, FiTv2)."""
+    scale: Literal[1, 1000] = 1000
+    """Largest time [dimensionless]: 1, or 1000 as for discrete DDPM steps."""
+
+
+class DiTConfig(Section):
+    """A diffusion transformer with adaLN-Zero blocks."""
+
+    size: Literal["demo", "S", "B", "L", "XL"] = "demo"
+    """Named size; depth, hidden_size and num_heads follow it unless they are given."""
+    depth: int = Field(default=4, ge=1)
+    """Transformer blocks [count]."""
+    hidden_size: int = Field(default=128, ge=8)
+    """Width of a token [channels]."""
+    num_heads: int = Field(default=4, ge=1)
+    """Attention heads [count]; must divide hidden_size."""
+    patch_size: Literal[1, 2, 4, 8] = 4
+    """Side of the square patch that becomes a token [pixels]."""
+    mlp: Literal["mlp", "swiglu"] = "swiglu"
+    """Feed-forward: GELU MLP (DiT) or SwiGLU (FiT)."""
+    mlp_ratio: float = Field(default=4.0, gt=0)
+    """Hidden width over token width; SwiGLU takes 2/3 of it at equal cost [ratio]."""
+    qk_norm: bool = True
+    """Normalise queries and keys before attention."""
+    position: PositionConfig = RopeConfig()
+    """Positional encoding."""
+    num_classes: int | None = Field(default=None, ge=0)
+    """Classes [count]; none given: as many as the data has; 0: unconditional."""
+    class_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of training labels replaced by the null class, for guidance [0 to 1]."""
+    time: TimeConvention = TimeConvention()
+    """Convention of the time input."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_named_size(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("size", "demo") not in SIZES:
+            return values
+        depth, hidden_size, num_heads = SIZES[values.get("size", "demo")]
+        named = {"depth": depth, "hidden_size": hidden_size, "num_heads": num_heads}
+        return {**named, **values}
+
+    def problems(self) -> Iterator[str]:
+        """Yield widths that do not fit each other."""
+        if self.hidden_size % self.num_heads:
+            yield (
+                f"model.num_heads: {self.num_heads} does not divide "
+                f"model.hidden_size {self.hidden_size}"
+            )
+            return
+        head = self.hidden_size // self.num_heads
+        if self.position.kind == "rope" and head % 4:
+            yield (
+                f"model.num_heads: {self.num_heads} gives heads of {head} channels; "
+                "rope needs a multiple of 4"
+            )
+        additive = self.position.kind == "sincos" or getattr(self.position, "additive", False)
+        if additive and self.hidden_size % 4:
+            yield f"model.hidden_size: {self.hidden_size} must be a multiple of 4 for sincos"

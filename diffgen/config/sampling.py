@@ -1,0 +1,74 @@
+"""Settings of a sampling run, shared by training previews, sampling and scoring."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from diffgen.config.base import Section, Size
+from diffgen.config.source import Source
+
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["fp32", "bf16"]
+
+
+class SamplingConfig(Section):
+    """How noise is walked to an image."""
+
+    scheduler: Literal["euler", "heun", "dpmpp"] = "dpmpp"
+    """Solver: euler and dpmpp evaluate the model once a step, heun twice but for the last."""
+    steps: int = Field(default=20, ge=1)
+    """Steps from noise to image [count]."""
+    guidance_scale: float = Field(default=2.0, ge=0)
+    """Classifier-free guidance; 1: off, at half the cost [dimensionless]."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images drawn at once on each process [images]."""
+
+
+def accelerator_absent() -> bool:
+    """True when this machine certainly has no GPU torch could use; found out without torch."""
+    import os
+    import sys
+    from pathlib import Path
+
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}:
+        return True
+    nodes = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
+    return sys.platform == "linux" and not any(Path(node).exists() for node in nodes)
+
+
+def device_problems(device: str, field: str, low_precision: bool) -> Iterator[str]:
+    """Complaints about a device that is not there, or bf16 without one."""
+    if device == "cuda" and accelerator_absent():
+        yield "device: cuda was asked for, but this machine has no GPU; use auto or cpu"
+    if low_precision and (device == "cpu" or accelerator_absent()):
+        yield f"{field}: bf16 needs a GPU; on a CPU diffgen computes in fp32, use fp32 here"
+
+
+def class_indices(names: list[str], source: Source) -> list[int]:
+    """Class names or numbers -> indices.
+
+    Raises:
+        ValueError: a name the model does not know, or a number out of its range.
+    """
+    indices = []
+    for name in names:
+        if name in source.class_names:
+            indices.append(source.class_names.index(name))
+        elif name.isdigit() and int(name) < source.num_classes:
+            indices.append(int(name))
+        elif name.lstrip("-").isdigit():
+            allowed = f"0 to {source.num_classes - 1}" if source.num_classes else "none at all"
+            raise ValueError(f"class {name} is out of range; this model's classes are {allowed}")
+        else:
+            known = ", ".join(source.class_names) or "unnamed"
+            raise ValueError(f"class {name!r} is unknown; this model's classes are: {known}")
+    return indices
+
+
+def size_problems(field: str, sizes: list[Size], source: Source) -> Iterator[str]:
+    """Complaints about sizes the source's patch does not divide."""
+    from diffgen.config.base import indivisible
+
+    for size in sizes:
+        yield from indivisible(field, size, source.patch_size)

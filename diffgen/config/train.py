@@ -1,0 +1,112 @@
+"""The configuration of a training run. Its defaults are the demo recipe."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from diffgen.config.base import Section, Size, indivisible
+from diffgen.config.data import DataConfig, ShapesConfig
+from diffgen.config.ema import EMAConfig, PowerEMAConfig
+from diffgen.config.model import DiTConfig
+from diffgen.config.optimizer import MuonConfig, OptimizerConfig, ScheduleConfig
+from diffgen.config.process import FlowConfig
+from diffgen.config.sampling import Device, SamplingConfig, device_problems
+
+
+class LoopConfig(Section):
+    """The training loop. Everything that passes is counted in images seen."""
+
+    images: int = Field(default=76_800, ge=1)
+    """Length of the training [images seen]."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images an optimiser step sees, over all processes and accumulation [images]."""
+    accumulation: int = Field(default=1, ge=1)
+    """Pieces a process computes its share of a batch in, to save memory [count]."""
+    clip_norm: float = Field(default=1.0, ge=0)
+    """Largest norm of the gradient; 0: unclipped."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward pass; weights stay fp32. bf16 needs a GPU."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that load data beside each training process [count]."""
+    log_images: int = Field(default=1_280, ge=1)
+    """Write a line of metrics.jsonl this often [images seen]."""
+    sample_images: int = Field(default=19_200, ge=0)
+    """Draw a grid of samples this often; 0: never [images seen]."""
+    checkpoint_images: int = Field(default=19_200, ge=1)
+    """Save a checkpoint and the pipeline this often [images seen]."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Newest checkpoints kept [count]."""
+
+
+class ReportConfig(Section):
+    """What is drawn and scored when the training is done."""
+
+    sizes: list[Size] = Field(default=[])
+    """Sizes of the final picture grid, HEIGHTxWIDTH [pixels]; none given: the training size,
+    half as large again, and both shapes of 1 to 2."""
+    num_images: int = Field(default=512, ge=0)
+    """Images drawn to score the model at its training size; 0: no scoring [images]."""
+
+
+class TrainConfig(Section):
+    """Train a diffusion transformer. Without any argument: the demo on drawn shapes."""
+
+    out: Path = Path("runs/demo")
+    """Run folder. Running the same command again resumes what it holds."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the weights, data order, noise, times and augmentation."""
+    init: str | None = None
+    """Start from the weights of this run folder, pipeline folder or hub id."""
+    device: Device = "auto"
+    """Where to compute; auto: a GPU if there is one."""
+    data: DataConfig = ShapesConfig()
+    """Training images."""
+    model: DiTConfig = DiTConfig()
+    """Backbone."""
+    process: FlowConfig = FlowConfig()
+    """Noising process."""
+    optimizer: OptimizerConfig = MuonConfig()
+    """Optimiser."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Learning rate over time."""
+    ema: EMAConfig = PowerEMAConfig()
+    """Averaged weights."""
+    train: LoopConfig = LoopConfig()
+    """Training loop."""
+    sampling: SamplingConfig = SamplingConfig()
+    """How previews and the final report are sampled."""
+    report: ReportConfig = ReportConfig()
+    """Final pictures and scores."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield mistakes across fields and on the disk."""
+        yield from self.data.problems()
+        yield from self.model.problems()
+        yield from indivisible("data.size", self.data.size, self.model.patch_size)
+        for size in self.report.sizes:
+            yield from indivisible("report.sizes", size, self.model.patch_size)
+        if self.train.batch_size % self.train.accumulation:
+            yield (
+                f"train.accumulation: {self.train.accumulation} does not divide "
+                f"train.batch_size {self.train.batch_size}"
+            )
+        yield from device_problems(self.device, "train.precision", self.train.precision == "bf16")
+        yield from unwritable("out", self.out)
+        if self.init is not None:
+            from diffgen.config.source import resolve
+
+            resolve(self.init)
+
+
+def unwritable(field: str, folder: Path) -> Iterator[str]:
+    """The complaint about an output folder that cannot be written, if it cannot."""
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        yield f"{field}: {folder} cannot be made: {existing} is not a folder"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        yield f"{field}: {folder} is not writable"

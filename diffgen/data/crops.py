@@ -1,0 +1,37 @@
+"""Fitting pictures of any size to the size of training."""
+
+import math
+
+import torch
+from PIL import Image
+
+
+def center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
+    """ADM's centre crop (Dhariwal and Nichol 2021) for any shape.
+
+    Halve with a box filter while the picture is at least twice as large as needed, scale with
+    bicubic until it just covers height x width, cut out the middle.
+    """
+    while image.width >= 2 * width and image.height >= 2 * height:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = max(width / image.width, height / image.height)
+    covered = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    image = image.resize(covered, Image.Resampling.BICUBIC)
+    left, top = (covered[0] - width) // 2, (covered[1] - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def random_resized_crop(
+    image: Image.Image, height: int, width: int, smallest: float, generator: torch.Generator
+) -> Image.Image:
+    """A random part of the picture with the aspect of height x width, never stretched.
+
+    Its area is uniform in [smallest, 1] times the largest such part's.
+    """
+    share, x, y = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+    scale = min(image.width / width, image.height / height)
+    side = math.sqrt(smallest + (1 - smallest) * share) * scale
+    cut_width, cut_height = max(1.0, side * width), max(1.0, side * height)
+    left, top = x * (image.width - cut_width), y * (image.height - cut_height)
+    box = (left, top, left + cut_width, top + cut_height)
+    return image.resize((width, height), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)

@@ -1,0 +1,91 @@
+"""The order of training, as a function of (seed, sample number) alone.
+
+There is no loader state: sample ``number`` of a run is the same picture, augmented the same way,
+whichever process meets it and however often the run was resumed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from diffgen.data.folder import Folder
+from diffgen.data.source import ImageSource
+from diffgen.seeding import stream_generator, stream_seed
+
+
+class Sample(TypedDict):
+    """One training image; a batch has the same keys, stacked."""
+
+    image: Tensor
+    """(3, H, W) fp32 in [-1, 1]."""
+    label: int
+    number: int
+    """Its place in the training, counted over all processes from 0."""
+
+
+@dataclass
+class EpochOrder:
+    """Every image once an epoch, each epoch in its own order."""
+
+    count: int
+    seed: int
+    _epoch: int = field(default=-1, init=False)
+    _permutation: NDArray[np.int64] = field(init=False, repr=False)
+
+    def index(self, number: int) -> int:
+        """The image that sample ``number`` shows."""
+        epoch, place = divmod(number, self.count)
+        if epoch != self._epoch:
+            rng = np.random.default_rng(stream_seed(self.seed, "order", epoch) + 2**63)
+            self._permutation, self._epoch = rng.permutation(self.count), epoch
+        return int(self._permutation[place])
+
+
+class TrainingData(Dataset[Sample]):
+    """Samples by their number in the training."""
+
+    def __init__(self, images: ImageSource, seed: int) -> None:
+        self.images = images
+        self.seed = seed
+        self.order = EpochOrder(len(images), seed)
+
+    def __getitem__(self, number: int) -> Sample:
+        index = self.order.index(number)
+        if isinstance(self.images, Folder):
+            generator = stream_generator(self.seed, "augment", number)
+            image, label = self.images.augmented(index, generator)
+        else:
+            image, label = self.images[index]
+        return {"image": image, "label": label, "number": number}
+
+
+@dataclass(frozen=True)
+class BatchNumbers:
+    """Sample numbers of each micro-batch of one process, from image ``start`` to ``stop``.
+
+    A global batch is ``batch_size`` consecutive numbers, dealt out in equal runs to the
+    processes, and on each cut into ``accumulation`` micro-batches.
+    """
+
+    start: int
+    stop: int
+    batch_size: int
+    accumulation: int = 1
+    rank: int = 0
+    world: int = 1
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = self.batch_size // self.world
+        micro = share // self.accumulation
+        for first in range(self.start, self.stop, self.batch_size):
+            mine = first + self.rank * share
+            for piece in range(self.accumulation):
+                yield list(range(mine + piece * micro, mine + (piece + 1) * micro))
+
+    def __len__(self) -> int:
+        return -(-(self.stop - self.start) // self.batch_size) * self.accumulation

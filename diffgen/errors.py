@@ -1,0 +1,8 @@
+"""The one exception for mistakes a user can mend."""
+
+
+class UserError(Exception):
+    """A wrong option, file or shape. Commands print its message and exit with code 2.
+
+    The message names the field, the value it got and what is allowed.
+    """

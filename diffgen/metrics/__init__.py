@@ -1,0 +1,44 @@
+"""Metrics judge what comes out: distances between feature sets and the networks that make them.
+
+Names are resolved on first use, so that importing this package loads neither torch nor
+torchmetrics.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffgen.metrics.faces import FrechetDistance
+    from diffgen.metrics.frechet import Moments, frechet_distance
+    from diffgen.metrics.manifold import precision_recall
+    from diffgen.metrics.reader import Reader, load_reader
+
+__all__ = [
+    "FrechetDistance",
+    "Moments",
+    "Reader",
+    "frechet_distance",
+    "load_reader",
+    "precision_recall",
+]
+
+_HOMES = {
+    "FrechetDistance": "faces",
+    "Moments": "frechet",
+    "Reader": "reader",
+    "frechet_distance": "frechet",
+    "load_reader": "reader",
+    "precision_recall": "manifold",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,114 @@
+"""Metrics as `torchmetrics.Metric`s: what a training loop updates and processes synchronise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from diffgen.metrics.frechet import Moments, frechet_from_moments, moments_from_sums
+
+
+class FrechetDistance(Metric):
+    """Fréchet distance of the images or features seen so far, over all processes.
+
+    State: for the real and the fake side a count, sum x, (D,), and sum x x^T, (D, D). They are
+    float64 and stay so through `.to(dtype)`, `.half()` and `set_dtype`, which reach only the
+    extractor. Memory is 32 D² bytes with the reset values, whatever the number of images.
+
+    Args:
+        feature: network from the images given to `update` to (N, num_features) features, kept
+            in evaluation mode; None if `update` is given the features themselves.
+        num_features: D.
+        **kwargs: torchmetrics' own, such as `sync_on_compute`.
+
+    Raises ValueError for num_features below 1.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+
+    real_count: Tensor
+    real_sum: Tensor
+    real_outer: Tensor
+    fake_count: Tensor
+    fake_sum: Tensor
+    fake_outer: Tensor
+
+    def __init__(self, feature: nn.Module | None, num_features: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if num_features < 1:
+            raise ValueError(f"num_features must be at least 1, got {num_features}")
+        self.feature = feature
+        self.num_features = num_features
+        total = torch.zeros(num_features, dtype=torch.float64)
+        for side in ("real", "fake"):
+            self.add_state(f"{side}_count", torch.tensor(0), dist_reduce_fx="sum")
+            self.add_state(f"{side}_sum", total, dist_reduce_fx="sum")
+            self.add_state(f"{side}_outer", torch.outer(total, total), dist_reduce_fx="sum")
+        self.eval()
+
+    def update(self, inputs: Tensor, real: bool) -> None:
+        """Add a batch.
+
+        Args:
+            inputs: what `feature` takes, or (N, num_features) floating features without one.
+            real: which side the batch belongs to.
+
+        Raises ValueError if the features are not (N, num_features). NaN is found by `compute`,
+        because looking for it here would wait for the device at every batch.
+        """
+        with torch.no_grad():
+            features = inputs if self.feature is None else self.feature(inputs)
+            if features.ndim != 2 or features.shape[1] != self.num_features:
+                raise ValueError(
+                    f"features must be (N, {self.num_features}), got {tuple(features.shape)}"
+                )
+            features = features.to(self.real_sum)
+            side = "real" if real else "fake"
+            self._add(f"{side}_count", torch.tensor(len(features), device=features.device))
+            self._add(f"{side}_sum", features.sum(0))
+            self._add(f"{side}_outer", features.T @ features)
+
+    def compute(self) -> Tensor:
+        """d² as a float64 scalar; ValueError with fewer than 2 images on a side, or on NaN."""
+        distance = frechet_from_moments(self._moments("real"), self._moments("fake"))
+        return torch.tensor(distance, dtype=torch.float64, device=self.real_sum.device)
+
+    def train(self, mode: bool = True) -> FrechetDistance:
+        """Stay in evaluation mode, also where a parent module's `.train()` arrives here."""
+        super().train(False)
+        return self
+
+    def _add(self, state: str, value: Tensor) -> None:
+        setattr(self, state, getattr(self, state) + value)
+
+    def _moments(self, side: str) -> Moments:
+        count = int(getattr(self, f"{side}_count"))
+        total, outer = getattr(self, f"{side}_sum"), getattr(self, f"{side}_outer")
+        try:
+            return moments_from_sums(count, total, outer)
+        except ValueError as error:
+            raise ValueError(f"{side} images: {error}") from None
+
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
+    ) -> FrechetDistance:
+        # torchmetrics guards its states against .half() but casts them in .to(dtype).
+        states = [name for name in self._defaults if name not in exclude_state]
+        self._computed = None  # a cached figure would be cast as well
+        super()._apply(fn, exclude_state=list(self._defaults))
+        for name in states:
+            setattr(self, name, _move(getattr(self, name), fn))
+            self._defaults[name] = _move(self._defaults[name], fn)
+        return self
+
+
+def _move(value: Any, fn: Callable[[Tensor], Tensor]) -> Tensor:
+    """`fn(value)` without its change of dtype."""
+    moved = fn(value)
+    return moved if moved.dtype == value.dtype else value.to(moved.device)

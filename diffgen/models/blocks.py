@@ -1,0 +1,140 @@
+"""The transformer block: attention and feed-forward under adaLN-Zero (Peebles and Xie 2023)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffgen.models.attention import Layout
+from diffgen.positions.rope import rotate
+
+
+def layer_norm(x: Tensor) -> Tensor:
+    """LayerNorm over the last axis without weights, eps 1e-6, computed in fp32."""
+    return F.layer_norm(x.float(), x.shape[-1:], eps=1e-6).to(x.dtype)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x * (1 + scale) + shift."""
+    return x * (1 + scale) + shift
+
+
+class Mlp(nn.Module):
+    """Linear, GELU (tanh form), Linear."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width)."""
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class SwiGLU(nn.Module):
+    """fc2(SiLU(fc1_g x) * fc1_x x) (Shazeer 2020)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1_g = nn.Linear(width, hidden)
+        self.fc1_x = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width)."""
+        return self.fc2(F.silu(self.fc1_g(x)) * self.fc1_x(x))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with optional QK-norm, rotation and logit scale."""
+
+    def __init__(self, width: int, num_heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qk_norm = qk_norm
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(
+        self,
+        x: Tensor,
+        layout: Layout,
+        rotation: tuple[Tensor, Tensor] | None = None,
+        logit_scale: Tensor | None = None,
+    ) -> Tensor:
+        """``x`` (..., N, width) laid out as ``layout`` says -> the same shape.
+
+        ``rotation``: cos and sin, each (..., N, 1, head size / 2). ``logit_scale``: a factor on
+        the logits of each query, broadcastable against (..., N, 1, 1).
+        """
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+        if self.qk_norm:
+            q, k = layer_norm(q), layer_norm(k)
+        if rotation is not None:
+            q, k = (rotate(z.float(), *rotation).to(v.dtype) for z in (q, k))
+        if logit_scale is not None:
+            q = q * logit_scale.to(q.dtype)
+        return self.proj(layout.attend(q, k, v).flatten(-2))
+
+
+class Block(nn.Module):
+    """x + gate * f(modulate(LN(x))) for attention, then for the feed-forward."""
+
+    def __init__(
+        self, width: int, num_heads: int, mlp: str, mlp_ratio: float, qk_norm: bool
+    ) -> None:
+        super().__init__()
+        self.attn = Attention(width, num_heads, qk_norm)
+        hidden = int(mlp_ratio * width)
+        self.mlp = SwiGLU(width, 2 * hidden // 3) if mlp == "swiglu" else Mlp(width, hidden)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def forward(
+        self,
+        x: Tensor,
+        condition: Tensor,
+        layout: Layout,
+        rotation: tuple[Tensor, Tensor] | None = None,
+        logit_scale: Tensor | None = None,
+    ) -> Tensor:
+        """``x`` (..., N, width), ``condition`` (B, width) -> the shape of ``x``."""
+        parts = layout.spread(self.adaLN_modulation(condition)).chunk(6, dim=-1)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts
+        attended = self.attn(
+            modulate(layer_norm(x), shift_a, scale_a), layout, rotation, logit_scale
+        )
+        x = x + gate_a * attended
+        return x + gate_m * self.mlp(modulate(layer_norm(x), shift_m, scale_m))
+
+
+class FinalLayer(nn.Module):
+    """The last modulated norm and the linear map from token to patch."""
+
+    def __init__(self, width: int, out_features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, out_features)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x: Tensor, condition: Tensor, layout: Layout) -> Tensor:
+        """``x`` (..., N, width) -> (..., N, C_out p^2)."""
+        shift, scale = layout.spread(self.adaLN_modulation(condition)).chunk(2, dim=-1)
+        return self.linear(modulate(layer_norm(x), shift, scale))
+
+
+class TimestepEmbedder(nn.Module):
+    """Sinusoids of the time, 256 wide, cosines first, then a two-layer MLP (DiT)."""
+
+    def __init__(self, width: int, frequencies: int = 256) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+        self.mlp = nn.Sequential(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(B,) times in the model's own convention -> (B, width)."""
+        half = self.frequencies // 2
+        steps = torch.arange(half, dtype=torch.float32, device=t.device)
+        angles = t.float()[:, None] * torch.exp(-math.log(10_000.0) * steps / half)
+        embedding = torch.cat([angles.cos(), angles.sin()], dim=-1)
+        return self.mlp(embedding.to(next(self.parameters()).dtype))

@@ -1,0 +1,217 @@
+"""DiT, the one backbone (Peebles and Xie 2023), on tokens that carry their coordinates."""
+
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from diffgen.config.model import DiTConfig, TimeConvention
+from diffgen.config.positions import PositionConfig
+from diffgen.models.attention import Layout, Packed, Padded
+from diffgen.models.blocks import Block, FinalLayer, TimestepEmbedder
+from diffgen.models.tokens import grid_coords, patchify, unpatchify
+from diffgen.positions import build_position
+
+
+class TokenEmbedder(nn.Module):
+    """Linear map from a token's pixels to the width of the model."""
+
+    def __init__(self, in_features: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(in_features, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., C p^2) -> (..., width)."""
+        return self.proj(tokens)
+
+
+class LabelEmbedder(nn.Module):
+    """A row per class and one for the null class, which is ``num_classes``."""
+
+    def __init__(self, num_classes: int, width: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(num_classes + 1, width)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """(B,) int64 -> (B, width)."""
+        return self.embedding_table(labels)
+
+
+class DiT(ModelMixin, ConfigMixin):
+    """A diffusion transformer with adaLN-Zero, saved and loaded as a diffusers model.
+
+    Args:
+        sample_size: height and width it is trained at [pixels or latent pixels]; others work.
+        in_channels: channels of x.
+        out_channels: channels predicted; None: as many as x has.
+        patch_size: side of a token [pixels].
+        hidden_size, depth, num_heads: width of a token, blocks, heads.
+        mlp: "mlp" or "swiglu". mlp_ratio: hidden width over token width.
+        qk_norm: LayerNorm (no weights) on queries and keys.
+        num_classes: classes; label ``num_classes`` is the null class; 0: unconditional.
+        position: a positional encoding's configuration as a mapping, e.g. {"kind": "rope"}.
+        time: how ``t`` is written, {"direction": "noise" | "data", "scale": 1 | 1000}.
+        prediction: what the output means, "velocity" with its sign following ``direction``.
+    """
+
+    _supports_gradient_checkpointing = False
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: tuple[int, int] = (32, 32),
+        in_channels: int = 3,
+        out_channels: int | None = None,
+        patch_size: int = 4,
+        hidden_size: int = 128,
+        depth: int = 4,
+        num_heads: int = 4,
+        mlp: str = "swiglu",
+        mlp_ratio: float = 4.0,
+        qk_norm: bool = True,
+        num_classes: int = 8,
+        position: dict[str, Any] | None = None,
+        time: dict[str, Any] | None = None,
+        prediction: str = "velocity",
+    ) -> None:
+        super().__init__()
+        position_config = TypeAdapter(PositionConfig).validate_python(position or {"kind": "rope"})
+        self.convention = TimeConvention.model_validate(time or {})
+        features = in_channels * patch_size**2
+        self.x_embedder = TokenEmbedder(features, hidden_size)
+        self.t_embedder = TimestepEmbedder(hidden_size)
+        self.y_embedder = LabelEmbedder(num_classes, hidden_size)
+        self.encoding = build_position(position_config, hidden_size, num_heads)
+        self.blocks = nn.ModuleList(
+            Block(hidden_size, num_heads, mlp, mlp_ratio, qk_norm) for _ in range(depth)
+        )
+        out_features = (out_channels or in_channels) * patch_size**2
+        self.final_layer = FinalLayer(hidden_size, out_features)
+        self.patch_size = patch_size
+        self.num_classes = num_classes
+        self._initialise()
+
+    @classmethod
+    def build(
+        cls, config: DiTConfig, *, num_classes: int, in_channels: int, sample_size: tuple[int, int]
+    ) -> "DiT":
+        """The model a configuration describes, for data of the given classes and channels."""
+        return cls(
+            sample_size=sample_size,
+            in_channels=in_channels,
+            patch_size=config.patch_size,
+            hidden_size=config.hidden_size,
+            depth=config.depth,
+            num_heads=config.num_heads,
+            mlp=config.mlp,
+            mlp_ratio=config.mlp_ratio,
+            qk_norm=config.qk_norm,
+            num_classes=num_classes,
+            position=config.position.model_dump(),
+            time=config.time.model_dump(),
+        )
+
+    def _initialise(self) -> None:
+        """Xavier for linears, N(0, 0.02) for time and labels, zero for gates and output (DiT)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
+        for parameter in self.t_embedder.parameters():
+            if parameter.ndim == 2:
+                nn.init.normal_(parameter, std=0.02)
+        zeroed = [name for name, _ in self.named_parameters() if "adaLN_modulation" in name]
+        for name in (*zeroed, "final_layer.linear.weight", "final_layer.linear.bias"):
+            nn.init.zeros_(self.get_parameter(name))
+
+    def forward(
+        self, x: Tensor, t: Tensor, y: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Predict from noisy images.
+
+        Args:
+            x: (B, C, H, W) float; H and W any multiples of the patch.
+            t: (B,) times in the model's own convention (``self.convention``).
+            y: (B,) int64 labels; ``num_classes`` is the null class.
+            generator: for encodings that draw positions.
+
+        Returns:
+            (B, C_out, H, W).
+        """
+        rows, columns = x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size
+        tokens = patchify(x, self.patch_size)
+        coords = grid_coords(rows, columns, x.device).expand(x.shape[0], -1, -1)
+        sizes = coords.new_tensor([rows, columns]).expand(x.shape[0], 2)
+        out = self.forward_tokens(tokens, coords, t, y, sizes=sizes, generator=generator)
+        return unpatchify(out, rows, columns, self.patch_size)
+
+    def forward_tokens(
+        self,
+        tokens: Tensor,
+        coords: Tensor,
+        t: Tensor,
+        y: Tensor,
+        mask: Tensor | None = None,
+        sizes: Tensor | None = None,
+        lengths: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Predict from tokens, padded or packed.
+
+        Args:
+            tokens: (B, N, C p^2), channel-major (c, row, column); packed: (sum N, C p^2).
+            coords: (B, N, 2) float (row, column); packed: (sum N, 2).
+            t, y: (B,) as in ``forward``.
+            mask: (B, N) bool, True = real; None: all are. Padded positions come out as 0.
+            sizes: (B, 2) full grid in tokens; None: the smallest that holds the real coords.
+            lengths: (B,) int64 makes the batch a packed one.
+            generator: for encodings that draw positions.
+
+        Returns:
+            The shape of ``tokens``, with C_out in place of C.
+
+        Raises:
+            ValueError: both ``mask`` and ``lengths``, or lengths that do not sum to the tokens.
+        """
+        layout = _layout(tokens, mask, lengths)
+        grid = layout.spread(layout.full_size(coords) if sizes is None else sizes)
+        noise_time = layout.spread(self.noise_time(t))
+        coords = self.encoding.place(coords, grid, generator)
+        x = self.x_embedder(tokens)
+        added = self.encoding.embed(coords, grid)
+        if added is not None:
+            x = x + added.to(x.dtype)
+        angles = self.encoding.rotation(coords, grid, noise_time)
+        rotation = None
+        if angles is not None:  # one axis more, for the heads
+            rotation = (angles.cos()[..., None, :], angles.sin()[..., None, :])
+        logit_scale = self.encoding.logit_scale(grid)
+        if logit_scale is not None:
+            logit_scale = logit_scale[..., None, None]
+        condition = self.t_embedder(t) + self.y_embedder(y)
+        for block in self.blocks:
+            x = block(x, condition, layout, rotation, logit_scale)
+        out = self.final_layer(x, condition, layout)
+        return out if mask is None else out * mask[..., None]
+
+    def noise_time(self, t: Tensor) -> Tensor:
+        """Times in the model's convention -> diffgen's, in [0, 1] with 1 = pure noise."""
+        t = t / self.convention.scale
+        return t if self.convention.direction == "noise" else 1 - t
+
+
+def _layout(tokens: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Layout:
+    if lengths is None:
+        return Padded(mask)
+    if mask is not None:
+        raise ValueError("give mask (padded) or lengths (packed), not both")
+    if tokens.ndim != 2 or int(lengths.sum()) != tokens.shape[0]:
+        raise ValueError(
+            f"packed tokens must be (sum of lengths, features); lengths sum to "
+            f"{int(lengths.sum())}, tokens are {tuple(tokens.shape)}"
+        )
+    return Packed(lengths)

@@ -1,0 +1,30 @@
+"""The four hooks of a positional encoding, all of them functions of coordinates.
+
+Shapes: ``coords`` (..., N, 2) float, (row, column) in tokens; ``sizes`` (..., 2), the full grid
+(height, width) in tokens, broadcastable against ``coords``; ``t`` noise times in [0, 1], 1 = pure
+noise, broadcastable against ``coords[..., 0]``. An encoding never sees the number of tokens, so
+any grid, crop or packed mixture of grids is encoded alike.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class Position(nn.Module):
+    """No positional encoding: every hook leaves things as they are."""
+
+    def place(self, coords: Tensor, sizes: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Coordinates the other hooks see, drawn once per forward and shared by all layers."""
+        return coords
+
+    def embed(self, coords: Tensor, sizes: Tensor) -> Tensor | None:
+        """(..., N, hidden size), added to the tokens, or None."""
+        return None
+
+    def rotation(self, coords: Tensor, sizes: Tensor, t: Tensor) -> Tensor | None:
+        """(..., N, head size / 2) angles [radians] for channel pairs (2j, 2j + 1), or None."""
+        return None
+
+    def logit_scale(self, sizes: Tensor) -> Tensor | None:
+        """Factor on the attention logits, broadcastable against ``sizes[..., 0]``, or None."""
+        return None

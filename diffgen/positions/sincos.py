@@ -1,0 +1,37 @@
+"""Fixed 2-D sine-cosine embedding (Dosovitskiy et al. 2021; DiT, Peebles and Xie 2023)."""
+
+import torch
+from torch import Tensor
+
+from diffgen.positions.base import Position
+
+
+def sincos_1d(position: Tensor, channels: int) -> Tensor:
+    """(...,) -> (..., channels): sines, then cosines, at 10000^(-2j / channels)."""
+    steps = torch.arange(channels // 2, dtype=torch.float64, device=position.device)
+    frequencies = 10_000.0 ** (-2 * steps / channels)
+    angles = position.double()[..., None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).float()
+
+
+def sincos_2d(coords: Tensor, channels: int) -> Tensor:
+    """(..., 2) coordinates (row, column) -> (..., channels).
+
+    The first half of the channels holds the column, the second the row, as in released DiT
+    checkpoints. ``channels`` must be a multiple of 4.
+    """
+    row, column = coords.unbind(-1)
+    half = channels // 2
+    return torch.cat([sincos_1d(column, half), sincos_1d(row, half)], dim=-1)
+
+
+class SinCos(Position):
+    """Adds the embedding to the tokens."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+
+    def embed(self, coords: Tensor, sizes: Tensor) -> Tensor:
+        """See Position.embed."""
+        return sincos_2d(coords, self.hidden_size)

@@ -1,0 +1,65 @@
+"""Rectified flow (Liu et al. 2023; Lipman et al. 2023), written with t = 1 as pure noise.
+
+``x_t = (1 - t) x0 + t eps``, so alpha(t) = 1 - t and sigma(t) = t; the velocity is
+``v = d x_t / d t = eps - x0``.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from diffgen.config.model import TimeConvention
+
+
+def per_sample(t: Tensor, x: Tensor) -> Tensor:
+    """(B,) -> (B, 1, 1, ...), to multiply ``x`` (B, ...) with."""
+    return t.reshape(-1, *[1] * (x.ndim - 1))
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The process between clean images and noise, for models of one time convention."""
+
+    convention: TimeConvention
+
+    @staticmethod
+    def add_noise(x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """(1 - t) x0 + t eps; ``x0``, ``eps`` (B, ...), ``t`` (B,) in [0, 1]."""
+        t = per_sample(t, x0)
+        return (1 - t) * x0 + t * eps
+
+    @staticmethod
+    def velocity(x0: Tensor, eps: Tensor) -> Tensor:
+        """eps - x0."""
+        return eps - x0
+
+    @staticmethod
+    def x0_from_velocity(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
+        """x_t - t v."""
+        return x_t - per_sample(t, x_t) * v
+
+    @staticmethod
+    def velocity_from_x0(x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """(x_t - x0) / t, for t > 0."""
+        return (x_t - x0) / per_sample(t, x_t)
+
+    def own_time(self, t: Tensor) -> Tensor:
+        """diffgen's times in [0, 1], 1 = pure noise -> the model's convention."""
+        t = t if self.convention.direction == "noise" else 1 - t
+        return t * self.convention.scale
+
+    def predict_velocity(self, model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """The model's velocity as eps - x0; models of direction "data" predict its negative."""
+        out = model(x_t, self.own_time(t), y)
+        return out if self.convention.direction == "noise" else -out
+
+    def loss(self, model: nn.Module, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """Squared error of the velocity, averaged over each sample: (B,) fp32."""
+        v = self.predict_velocity(model, self.add_noise(x0, eps, t), t, y)
+        return (v.float() - self.velocity(x0, eps)).square().flatten(1).mean(dim=1)
+
+    def denoise(self, model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """The denoised prediction x0, fp32 like ``x_t`` (B, C, H, W), at times ``t`` (B,)."""
+        dtype = next(model.parameters()).dtype
+        v = self.predict_velocity(model, x_t.to(dtype), t, y)
+        return self.x0_from_velocity(x_t, v.float(), t)

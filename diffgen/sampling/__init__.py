@@ -1,0 +1,1 @@
+"""The walk from noise to images over a diffusers scheduler."""

@@ -1,0 +1,68 @@
+"""Many images from one pipeline, in batches, each from its own noise."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffgen.config.sampling import SamplingConfig
+from diffgen.data.pixels import to_uint8
+from diffgen.pipeline import DiffGenPipeline
+from diffgen.sampling.schedulers import build_scheduler
+from diffgen.seeding import image_noise
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images ``numbers`` of a sampling run."""
+
+    numbers: list[int]
+    labels: Tensor
+    """(B,) int64."""
+    images: Tensor
+    """(B, C, H, W) uint8."""
+
+
+def use_scheduler(pipe: DiffGenPipeline, config: SamplingConfig) -> None:
+    """Give the pipeline the solver ``config`` names, keeping the size shift it was saved with."""
+    saved = pipe.scheduler.config
+    shift = float(saved.get("shift") or saved.get("flow_shift") or 1.0)
+    pipe.scheduler = build_scheduler(config.scheduler, shift)
+
+
+def draw_batches(
+    pipe: DiffGenPipeline,
+    config: SamplingConfig,
+    labels: list[int],
+    *,
+    height: int,
+    width: int,
+    seed: int,
+) -> Iterator[Batch]:
+    """Draw image k with label ``labels[k]`` from the noise of (seed, k), ``batch_size`` at a time.
+
+    A model without classes (``labels`` all ``num_classes``) is drawn without guidance.
+    """
+    use_scheduler(pipe, config)
+    channels = pipe.transformer.config.in_channels
+    for first in range(0, len(labels), config.batch_size):
+        numbers = list(range(first, min(first + config.batch_size, len(labels))))
+        chosen = torch.tensor([labels[k] for k in numbers])
+        x0 = pipe(
+            class_labels=chosen,
+            num_inference_steps=config.steps,
+            guidance_scale=config.guidance_scale,
+            latents=image_noise(seed, numbers, (channels, height, width)),
+            output_type="latent",
+        ).images
+        yield Batch(numbers, chosen, to_uint8(x0).cpu())
+
+
+def labels_in_turn(count: int, num_classes: int, chosen: list[int] | None = None) -> list[int]:
+    """``count`` labels that go through ``chosen`` (None: all classes) in turn.
+
+    Without classes every label is the null class, 0.
+    """
+    turn = chosen or list(range(num_classes)) or [0]
+    return [turn[k % len(turn)] for k in range(count)]

@@ -1,0 +1,60 @@
+"""Contact sheets: rows of pictures with a title each."""
+
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+GAP = 4
+PAPER, INK = (255, 255, 255), (40, 40, 40)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures side by side under a title; they may differ in size."""
+
+    title: str
+    images: list[Image.Image]
+
+
+def contact_sheet(rows: list[Row], scale: int | None = None) -> Image.Image:
+    """Draw ``rows`` below each other.
+
+    ``scale``: whole factor every picture is enlarged by, without smoothing; None: one that
+    brings small pictures to about 96 pixels.
+    """
+    if scale is None:
+        shortest = min(min(image.size) for row in rows for image in row.images)
+        scale = max(1, round(96 / shortest))
+    font = ImageFont.load_default(14)
+    strips = [_strip(row, scale, font) for row in rows]
+    width = max(strip.width for strip in strips)
+    sheet = Image.new("RGB", (width, sum(strip.height for strip in strips)), PAPER)
+    top = 0
+    for strip in strips:
+        sheet.paste(strip, (0, top))
+        top += strip.height
+    return sheet
+
+
+def _strip(row: Row, scale: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> Image.Image:
+    pictures = [
+        image.convert("RGB").resize(
+            (image.width * scale, image.height * scale), Image.Resampling.NEAREST
+        )
+        for image in row.images
+    ]
+    title = 22 if row.title else 0
+    width = max(sum(p.width + GAP for p in pictures) + GAP, int(font.getlength(row.title)) + 8)
+    strip = Image.new("RGB", (width, title + max(p.height for p in pictures) + GAP), PAPER)
+    ImageDraw.Draw(strip).text((GAP, 3), row.title, INK, font)
+    left = GAP
+    for picture in pictures:
+        strip.paste(picture, (left, title))
+        left += picture.width + GAP
+    return strip
+
+
+def wrap(title: str, images: list[Image.Image], columns: int) -> list[Row]:
+    """Cut many pictures into rows of ``columns``; the first row bears the title."""
+    cuts = range(0, len(images), columns)
+    return [Row(title if i == 0 else "", images[i : i + columns]) for i in cuts]

@@ -1,0 +1,1 @@
+"""What every training script shares: loop, optimisers, averages, checkpoints."""

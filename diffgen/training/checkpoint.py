@@ -1,0 +1,123 @@
+"""Checkpoints: everything a run needs to go on as if nothing had happened.
+
+``checkpoints/images-000012800/`` holds the weights and averages as safetensors and the optimisers'
+state. Randomness and data order are functions of the images seen, so no generator is saved.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from diffgen.errors import UserError
+from diffgen.training.ema import EMA
+from diffgen.training.files import write_folder
+
+NAME = re.compile(r"images-(\d+)")
+
+
+@dataclass
+class Window:
+    """Sum and count of the losses since the last line of metrics.jsonl, in double precision."""
+
+    total: float = 0.0
+    steps: int = 0
+
+
+@dataclass
+class TrainingState:
+    """What is saved and restored."""
+
+    model: nn.Module
+    ema: EMA
+    optimizers: list[torch.optim.Optimizer]
+    schedules: list[torch.optim.lr_scheduler.LambdaLR]
+    seen: int = 0
+    """Images seen."""
+    window: Window = field(default_factory=Window)
+    """Losses not logged yet, kept so that the loss curve too goes on bit for bit."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything into ``folder``."""
+        save_file(_contiguous(self.model.state_dict()), folder / "model.safetensors")
+        for average in self.ema.averages:
+            save_file(_contiguous(average.weights), folder / f"ema-{average.name}.safetensors")
+        state = {
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedules": [schedule.state_dict() for schedule in self.schedules],
+        }
+        torch.save(state, folder / "optimizer.pt")
+        progress = {"images_seen": self.seen, "window": asdict(self.window)}
+        (folder / "state.json").write_text(json.dumps(progress))
+
+    def load(self, folder: Path) -> None:
+        """Restore everything from ``folder``.
+
+        Raises:
+            UserError: a file is missing, damaged or of another model. Nothing is deleted.
+        """
+        try:
+            progress = json.loads((folder / "state.json").read_text())
+            self.model.load_state_dict(load_file(folder / "model.safetensors"))
+            for average in self.ema.averages:
+                stored = load_file(folder / f"ema-{average.name}.safetensors")
+                for name, weights in average.weights.items():
+                    weights.copy_(stored[name])
+            state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+                schedule.load_state_dict(saved)
+            self.seen, self.window = progress["images_seen"], Window(**progress["window"])
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise UserError(
+                f"checkpoint {folder} cannot be read ({error}); "
+                "remove or mend it, an older one beside it will then be used"
+            ) from error
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest last."""
+
+    def __init__(self, run: Path, keep: int) -> None:
+        self.folder = run / "checkpoints"
+        self.keep = keep
+
+    def all(self) -> list[Path]:
+        """Finished checkpoints, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        found = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
+        return sorted(found, key=seen_of)
+
+    def newest(self) -> Path | None:
+        """The checkpoint to resume from, if there is one."""
+        found = self.all()
+        return found[-1] if found else None
+
+    def save(self, seen: int, write: Callable[[Path], Any]) -> Path:
+        """Write a checkpoint whole, then drop the oldest beyond ``keep``."""
+        target = self.folder / f"images-{seen:09d}"
+        write_folder(target, write)
+        for old in self.all()[: -self.keep]:
+            shutil.rmtree(old)
+        return target
+
+
+def seen_of(checkpoint: Path) -> int:
+    """Images seen at a checkpoint, from its name."""
+    match = NAME.fullmatch(checkpoint.name)
+    if match is None:
+        raise ValueError(f"{checkpoint} is no checkpoint")
+    return int(match[1])

@@ -1,0 +1,43 @@
+"""Starting from the weights of another model, whose classes or size may differ."""
+
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from diffgen.config.source import resolve
+from diffgen.errors import UserError
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What happened to the weights."""
+
+    taken: int
+    """Tensors copied."""
+    reinitialised: list[str]
+    """Tensors of the new model that the source lacks or has in another shape."""
+    unused: list[str]
+    """Tensors of the source the new model has no place for."""
+
+
+@torch.no_grad()
+def adopt_weights(model: nn.Module, source: str) -> Adopted:
+    """Copy every tensor of ``source`` that fits by name and shape into ``model``.
+
+    Raises:
+        UserError: the source is none, or nothing of it fits.
+    """
+    folder = resolve(source).pipeline / "transformer"
+    stored = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        stored.update(load_file(file))
+    own = model.state_dict()
+    fits = [name for name in own if name in stored and stored[name].shape == own[name].shape]
+    if not fits:
+        raise UserError(f"init: no tensor of {source} fits this model")
+    for name in fits:
+        own[name].copy_(stored[name])
+    missing = [name for name in own if name not in fits]
+    return Adopted(len(fits), missing, [name for name in stored if name not in own])

@@ -1,0 +1,47 @@
+"""The loss of one batch, with randomness that belongs to the samples."""
+
+import torch
+from torch import Tensor, nn
+
+from diffgen.config.process import FlowConfig
+from diffgen.data.order import Sample
+from diffgen.processes import Flow, draw_time
+from diffgen.seeding import stream_generator
+
+
+def draw(
+    config: FlowConfig, seed: int, numbers: list[int], shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Times (B,), label-drop uniforms (B,) and noise (B, *shape) of the samples ``numbers``.
+
+    Each is a function of (seed, number) alone.
+    """
+    times, drops, noise = [], [], []
+    for number in numbers:
+        generator = stream_generator(seed, "train", number)
+        times.append(draw_time(config.times, generator))
+        drops.append(torch.rand((), generator=generator))
+        noise.append(torch.randn(shape, generator=generator))
+    return torch.stack(times), torch.stack(drops), torch.stack(noise)
+
+
+def batch_loss(
+    model: nn.Module,
+    process: Flow,
+    batch: Sample,
+    *,
+    config: FlowConfig,
+    seed: int,
+    null_label: int,
+    class_dropout: float,
+    device: torch.device,
+) -> Tensor:
+    """Mean loss of a batch; labels are dropped to the null class at the rate asked for."""
+    x0 = batch["image"].to(device, non_blocking=True)
+    numbers = torch.as_tensor(batch["number"]).tolist()
+    t, drop, eps = (part.to(device) for part in draw(config, seed, numbers, x0.shape[1:]))
+    labels = torch.as_tensor(batch["label"]).to(device)
+    if null_label == 0:  # unconditional: the data's labels mean nothing to the model
+        labels = torch.zeros_like(labels)
+    labels = torch.where(drop < class_dropout, null_label, labels)
+    return process.loss(model, x0, eps, t, labels).mean()

@@ -1,0 +1,13 @@
+"""Draw images from a trained model, at any size its patch divides.
+
+    python sample/generate.py runs/demo --size 48x32 --size 32x64 --classes circle,star
+
+SOURCE is a run folder, a pipeline folder or a hub id. ``--help`` lists every option.
+"""
+
+import sys
+
+from diffgen.cli import launch
+
+if __name__ == "__main__":
+    sys.exit(launch("sample", sys.argv[1:], "sample/generate.py"))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import diffusers
@@ -9,9 +10,11 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
+from huggingface_hub import HfApi
 from PIL import Image
 from torch import Tensor
 
+from diffgen.card import model_card
 from diffgen.config.source import resolve
 from diffgen.data.pixels import to_pil, to_uint8
 from diffgen.errors import UserError
@@ -63,7 +66,41 @@ class DiffGenPipeline(DiffusionPipeline):
         """
         source = resolve(str(pretrained_model_name_or_path))
         pipe = super().from_pretrained(str(source.pipeline), **kwargs)
+        pipe._run = source.run
         return pipe
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload a diffgen pipeline",
+    ) -> str:
+        """Upload the pipeline with a model card of its settings and figures.
+
+        Args:
+            repo_id: ``owner/name`` on the hub; made if it does not exist.
+            private, token, commit_message: as in huggingface_hub.
+
+        Returns:
+            The address of the commit.
+        """
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            card = model_card(
+                repo_id,
+                dict(self.transformer.config),
+                list(self.config.class_names),
+                getattr(self, "_run", None),
+            )
+            (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+            info = api.upload_folder(
+                repo_id=repo_id, folder_path=folder, commit_message=commit_message
+            )
+        return str(info)
 
     @torch.no_grad()
     def __call__(
@@ -213,9 +250,9 @@ def load_pipeline(source: str | Path, device: str = "auto", dtype: str = "fp32")
         raise UserError("dtype: bf16 needs a GPU; on a CPU diffgen computes in fp32")
     diffusers.utils.logging.disable_progress_bar()  # the commands show bars of their own
     weights = torch.bfloat16 if dtype == "bf16" else torch.float32
-    pipe = DiffGenPipeline.from_pretrained(source, torch_dtype=weights)
+    pipe = DiffGenPipeline.from_pretrained(source)
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(place)
+    return pipe.to(place, weights)
 
 
 # diffusers.DiffusionPipeline looks the class a folder names up in its own module.

@@ -18,12 +18,12 @@ from diffgen.config.source import resolve
 from diffgen.data.pixels import QUANTISATION, to_uint8
 from diffgen.data.source import ImageSource, build_images
 from diffgen.errors import UserError
+from diffgen.files import write_json
 from diffgen.metrics.read import Reading, read
 from diffgen.metrics.reader import MIN_SIDE, load_reader
 from diffgen.metrics.report import compare, conventions, table
 from diffgen.pipeline import load_pipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn
-from diffgen.training.files import write_json
 
 Pairs = Iterator[tuple[Tensor, Tensor]]
 
@@ -79,10 +79,7 @@ def evaluate(config: EvaluateConfig) -> None:
         "versions": {name: version(name) for name in ("diffgen", "torch", "diffusers")},
     }
     target = config.out or default_target(config, size)
-    try:
-        write_json(target, content)
-    except OSError as error:
-        raise UserError(f"out: {target} cannot be written: {error}") from None
+    write_json(target, content)
     print(f"saved as {target}")
 
 

@@ -9,12 +9,12 @@ from torch import Tensor
 from diffgen.config.ema import PowerEMAConfig
 from diffgen.config.train import TrainConfig
 from diffgen.errors import UserError
+from diffgen.files import write_file, write_folder
 from diffgen.models.dit import DiT
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.schedulers import build_scheduler
 from diffgen.training.checkpoint import TrainingState
 from diffgen.training.ema import average_names
-from diffgen.training.files import write_file, write_folder
 from diffgen.training.loop import crossed
 from diffgen.training.posthoc import Profile, coefficients
 from diffgen.training.run_folder import RunFolder

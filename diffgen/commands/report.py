@@ -5,10 +5,10 @@ from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.sampling import SamplingConfig
 from diffgen.config.train import TrainConfig
 from diffgen.data.pixels import to_pil
+from diffgen.files import write_file
 from diffgen.pipeline import DiffGenPipeline, load_pipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn
 from diffgen.sampling.sheet import Row, contact_sheet
-from diffgen.training.files import write_file
 from diffgen.training.run_folder import RunFolder
 
 

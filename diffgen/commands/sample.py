@@ -13,11 +13,10 @@ from diffgen.config.sample import SampleConfig
 from diffgen.config.sampling import class_indices
 from diffgen.config.source import Source, resolve
 from diffgen.data.pixels import QUANTISATION, to_pil
-from diffgen.errors import UserError
+from diffgen.files import write_file, write_json
 from diffgen.pipeline import DiffGenPipeline, load_pipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn
 from diffgen.sampling.sheet import contact_sheet, wrap
-from diffgen.training.files import write_file, write_json
 
 
 def sample(config: SampleConfig) -> None:
@@ -32,15 +31,11 @@ def sample(config: SampleConfig) -> None:
     labels = labels_in_turn(config.num_images, source.num_classes, chosen)
     sizes = config.size or ["{}x{}".format(*source.sample_size)]
     images: list[dict[str, Any]] = []
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-        with tqdm(total=len(sizes) * len(labels), unit="img", desc="sampling") as bar:
-            for size in sizes:
-                images += draw_size(pipe, config, source, labels, size, bar)
-        settings = sidecar(config, pipe, source, sizes) | {"images": images}
-        write_json(config.out / "settings.json", settings)
-    except OSError as error:
-        raise UserError(f"out: {config.out} cannot be written: {error}") from None
+    with tqdm(total=len(sizes) * len(labels), unit="img", desc="sampling") as bar:
+        for size in sizes:
+            images += draw_size(pipe, config, source, labels, size, bar)
+    settings = sidecar(config, pipe, source, sizes) | {"images": images}
+    write_json(config.out / "settings.json", settings)
     print(f"{len(images)} images and {len(sizes)} contact sheets in {config.out}")
 
 

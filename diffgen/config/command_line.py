@@ -1,10 +1,11 @@
 """From an argument list to a checked configuration, with every mistake in one message."""
 
 import difflib
+import re
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ from pydantic_settings import (
 )
 
 from diffgen.config.base import Section
+from diffgen.config.fields import help_texts
 from diffgen.errors import UserError
 
 Schema = TypeVar("Schema", bound=Section)
@@ -51,7 +53,12 @@ def parse(schema: type[Schema], argv: list[str], prog: str) -> Schema:
 
 def to_yaml(config: Section) -> str:
     """The resolved configuration as YAML that ``--config`` reads back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return yaml_text(config.model_dump(mode="json"))
+
+
+def yaml_text(values: dict[str, Any]) -> str:
+    """A mapping as YAML, in its own order."""
+    return yaml.safe_dump(values, sort_keys=False)
 
 
 def load(schema: type[Schema], path: Path) -> Schema:
@@ -109,32 +116,46 @@ def _read_flags(
         """Print the resolved configuration and stop."""
         unknown: CliUnknownArgs
 
-    parser = ArgumentParser(prog=prog, description=schema.__doc__, allow_abbrev=False)
+    parser = _Parser(prog=prog, description=schema.__doc__, allow_abbrev=False)
     source: CliSettingsSource[Any] = CliSettingsSource(
         Flags,
         root_parser=parser,
-        cli_parse_args=[_dashes(argument) for argument in argv],
         cli_implicit_flags=True,
         cli_avoid_json=True,
         cli_hide_none_type=True,
         cli_kebab_case=True,
         cli_ignore_unknown_args=True,
     )
+    texts = help_texts(Flags)
+    for action in parser._actions:  # pydantic-settings shows one kind's text and default only
+        name = action.dest.replace("-", "_")
+        if name in texts:
+            action.help = texts[name].replace("%", "%%")
+    source(args=_normal(argv))
     flags = {key: value for key, value in source().items() if value is not None}
     unknown = list(flags.pop("unknown", []))
-    known = {
-        option[2:].replace("-", "_")
-        for action in parser._actions
-        for option in action.option_strings
-        if option.startswith("--")
-    }
-    return flags, [a[2:].split("=")[0] for a in unknown if a.startswith("--")], known
+    return flags, [a[2:].split("=")[0] for a in unknown if a.startswith("--")], set(texts)
 
 
-def _dashes(argument: str) -> str:
-    """--num_images and --num-images are the same flag."""
-    name, equals, value = argument.partition("=")
-    return name.replace("_", "-") + equals + value if name.startswith("--") else argument
+class _Parser(ArgumentParser):
+    """An argparse parser whose complaints are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}; --help lists every option")
+
+
+def _normal(argv: list[str]) -> list[str]:
+    """--num_images is --num-images, and a negative number after a flag is its value."""
+    result: list[str] = []
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--"):
+            result.append(name.replace("_", "-") + equals + value)
+        elif re.match(r"-\d", argument) and result and re.fullmatch(r"--[^=]+", result[-1]):
+            result[-1] += f"={argument}"
+        else:
+            result.append(argument)
+    return result
 
 
 def _validate(
@@ -148,7 +169,7 @@ def _validate(
         mistakes = [_sentence(detail, values, known) for detail in error.errors()]
         # Without the wrong fields, what remains may show mistakes across fields too.
         for detail in error.errors():
-            _drop(values, _path(detail, values))
+            _drop(values, _path(detail, values, known))
         try:
             config = schema.model_validate(values)
         except ValidationError:
@@ -160,36 +181,19 @@ def _validate(
     return config, mistakes
 
 
-def _path(detail: ErrorDetails, values: Any) -> list[str]:
-    """The error's field without the union tags pydantic puts into it."""
+def _path(detail: ErrorDetails, values: Any, known: set[str]) -> list[str]:
+    """The error's field without the kinds pydantic puts into its location, nor list indices."""
     path: list[str] = []
     here = values
     for part in detail["loc"]:
-        is_tag = isinstance(here, dict) and part not in here and here.get("kind") == part
-        if is_tag or (isinstance(here, dict) and "kind" not in here and part in _KINDS):
+        name = ".".join([*path, str(part)])
+        given = isinstance(here, dict) and part in here
+        real = any(k == name or k.startswith(f"{name}.") for k in known)
+        if isinstance(part, int) or (known and not given and not real):
             continue
-        path.append(str(part))
-        if isinstance(here, dict):
-            here = here.get(part)
+        path.append(part)
+        here = here[part] if given else None
     return path
-
-
-_KINDS = frozenset(
-    [
-        "shapes",
-        "digits",
-        "folder",
-        "none",
-        "sincos",
-        "rope",
-        "logit_normal",
-        "uniform",
-        "adamw",
-        "muon",
-        "power",
-        "constant",
-    ]
-)
 
 
 def _drop(values: Any, path: list[str]) -> None:
@@ -200,7 +204,7 @@ def _drop(values: Any, path: list[str]) -> None:
 
 
 def _sentence(detail: ErrorDetails, values: Any, known: set[str]) -> str:
-    name = ".".join(_path(detail, values))
+    name = ".".join(_path(detail, values, known))
     if detail["type"] == "extra_forbidden":
         if name in known:
             return f"{name}: does not belong to the kind chosen"

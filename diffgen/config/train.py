@@ -1,8 +1,8 @@
 """The configuration of a training run. Its defaults are the demo recipe."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Literal
 
 from pydantic import Field
@@ -108,5 +108,9 @@ def unwritable(field: str, folder: Path) -> Iterator[str]:
         existing = existing.parent
     if not existing.is_dir():
         yield f"{field}: {folder} cannot be made: {existing} is not a folder"
-    elif not os.access(existing, os.W_OK | os.X_OK):
-        yield f"{field}: {folder} is not writable"
+        return
+    try:
+        with TemporaryFile(dir=existing):  # the only test that also holds for root
+            pass
+    except OSError as error:
+        yield f"{field}: {folder} is not writable ({error.strerror})"

@@ -32,6 +32,7 @@ def random_resized_crop(
     scale = min(image.width / width, image.height / height)
     side = math.sqrt(smallest + (1 - smallest) * share) * scale
     cut_width, cut_height = max(1.0, side * width), max(1.0, side * height)
-    left, top = x * (image.width - cut_width), y * (image.height - cut_height)
-    box = (left, top, left + cut_width, top + cut_height)
+    left, top = max(0.0, x * (image.width - cut_width)), max(0.0, y * (image.height - cut_height))
+    # Rounding must not reach over the edge.
+    box = (left, top, min(left + cut_width, image.width), min(top + cut_height, image.height))
     return image.resize((width, height), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)

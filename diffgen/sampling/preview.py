@@ -4,10 +4,10 @@ from pathlib import Path
 
 from diffgen.config.sampling import SamplingConfig
 from diffgen.data.pixels import to_pil
+from diffgen.files import write_file
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn
 from diffgen.sampling.sheet import contact_sheet, wrap
-from diffgen.training.files import write_file
 
 COLUMNS = 8
 

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffgen.errors import UserError
+from diffgen.files import write_folder
 from diffgen.training.ema import EMA
-from diffgen.training.files import write_folder
 
 NAME = re.compile(r"images-(\d+)")
 

@@ -8,7 +8,7 @@ from typing import Any
 from diffgen.config.command_line import load, to_yaml
 from diffgen.config.train import TrainConfig
 from diffgen.errors import UserError
-from diffgen.training.files import write_file
+from diffgen.files import write_file
 
 # Settings that may differ when a run is resumed: they change no weight up to where it stands.
 FREE = ("device", "out", "sampling", "report", "ema.export", "train.images", "train.workers")
@@ -39,16 +39,15 @@ class RunFolder:
                     f"out: {self.path} holds a run with other settings; choose another --out, "
                     f"or take its settings with --config {self.config}\n{lines}"
                 )
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_file(self.config, lambda path: path.write_text(to_yaml(config), encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"out: {self.path} cannot be written: {error}") from None
+        write_file(self.config, lambda path: path.write_text(to_yaml(config), encoding="utf-8"))
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.metrics} cannot be written: {error}") from None
 
     def cut_log(self, seen: int) -> None:
         """Drop the lines of metrics.jsonl beyond ``seen`` images, and one cut off by a kill."""

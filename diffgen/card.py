@@ -1,0 +1,72 @@
+"""The model card of a run: what it is, how it was trained, what it scored."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from diffgen.config.command_line import read_yaml, yaml_text
+
+HEAD = """---
+license: other
+library_name: diffusers
+pipeline_tag: unconditional-image-generation
+tags:
+- diffgen
+- diffusers
+---
+
+# {name}
+
+A diffusion transformer trained with diffgen. Draw with it:
+
+```python
+from diffgen import DiffGenPipeline
+
+pipe = DiffGenPipeline.from_pretrained("{name}")
+image = pipe({call}height={height}, width={width}, seed=0).images[0]
+```
+"""
+
+
+def model_card(name: str, model: dict[str, Any], class_names: list[str], run: Path | None) -> str:
+    """Markdown for the repository ``name``.
+
+    Args:
+        name: hub id.
+        model: the transformer's configuration.
+        class_names: in label order.
+        run: the run folder, for its settings and figures; None: neither is known.
+    """
+    height, width = model["sample_size"]
+    call = f'class_labels="{class_names[0]}", ' if class_names else ""
+    parts = [HEAD.format(name=name, call=call, height=height, width=width)]
+    if class_names:
+        parts.append(f"Classes: {', '.join(class_names)}\n")
+    scores = sorted(run.glob("evaluation-*.json")) if run else []
+    if scores:
+        parts.append("## Scores\n\n" + "\n".join(_score_rows(scores)) + "\n")
+    settings = read_yaml(run / "config.yaml") if run and (run / "config.yaml").exists() else None
+    described = settings or {"model": {key: model[key] for key in model if key[0] != "_"}}
+    parts.append(f"## Settings\n\n```yaml\n{yaml_text(described)}```\n")
+    return "\n".join(parts)
+
+
+def _score_rows(files: list[Path]) -> list[str]:
+    rows = [
+        "| size | reference | images | FID (floor) | precision | recall | class accuracy |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for file in files:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        scores, floor = content["scores"], content["floor"]
+        accuracy = scores["class_accuracy"]
+        rows.append(
+            f"| {content['size']} | {content['settings']['reference']} "
+            f"| {content['counts']['images']} | {scores['fid']:.2f} ({floor['fid']:.2f}) "
+            f"| {scores['precision']:.3f} | {scores['recall']:.3f} "
+            f"| {'-' if accuracy is None else f'{accuracy:.1%}'} |"
+        )
+    rows.append("")
+    rows.append("FID, precision and recall are on the features of diffgen's embedded reader; the")
+    rows.append("floor is that of real images against other real images at the same counts.")
+    return rows

@@ -1,0 +1,78 @@
+"""Writing files and folders so that a kill leaves the old or the new, never a half."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from diffgen.errors import UserError
+
+
+def fsync(path: Path) -> None:
+    """Flush a file or a folder's entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _explained(target: Path, temporary: Path) -> Iterator[None]:
+    """A full disk or a missing permission becomes a message, and the half-written part goes."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save: RuntimeError
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"{target} cannot be written, what was there is kept: {error}") from error
+
+
+def write_folder(target: Path, write: Callable[[Path], object]) -> None:
+    """Fill a temporary folder by ``write``, then put it in the place of ``target``.
+
+    Raises:
+        UserError: no space or no permission; the old folder stays as it was.
+    """
+    temporary = target.with_name(f".{target.name}.new")
+    old = target.with_name(f".{target.name}.old")
+    with _explained(target, temporary):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write(temporary)
+        for path in sorted(temporary.rglob("*")):
+            fsync(path)
+        fsync(temporary)
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            os.rename(target, old)
+        os.rename(temporary, target)
+        fsync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_file(target: Path, write: Callable[[Path], object]) -> None:
+    """Write a temporary file beside ``target`` by ``write``, then put it in its place.
+
+    Raises:
+        UserError: no space or no permission; the old file stays as it was.
+    """
+    temporary = target.with_name(f".{target.name}.new{target.suffix}")
+    with _explained(target, temporary):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        fsync(temporary)
+        os.replace(temporary, target)
+
+
+def write_json(target: Path, content: Any) -> None:
+    """Write ``content`` as indented JSON, atomically."""
+    text = json.dumps(content, indent=2) + "\n"
+    write_file(target, lambda path: path.write_text(text, encoding="utf-8"))

@@ -1,0 +1,260 @@
+"""The four hooks of a positional encoding, alone and inside the backbone."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffgen.config.positions import NoPosition, RopeConfig, SinCosConfig
+from diffgen.models.dit import DiT
+from diffgen.models.tokens import grid_coords
+from diffgen.positions import Position, Rope, SinCos, build_position
+from diffgen.positions.rope import axial_angles, rotate
+from diffgen.positions.sincos import sincos_2d
+
+HEAD = 16
+COORDS = torch.tensor([[0.0, 0.0], [1.0, 4.0], [7.0, 2.0], [2.5, 0.25]])
+SIZES = torch.tensor([8.0, 8.0])
+TIMES = torch.tensor(0.5)
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def turned(x: Tensor, coords: Tensor, theta: float = 10_000.0) -> Tensor:
+    angles = axial_angles(coords, x.shape[-1], theta)
+    return rotate(x, angles.cos(), angles.sin())
+
+
+def logits(coords: Tensor) -> Tensor:
+    """(N, N) attention logits of fixed queries and keys placed at ``coords``."""
+    q, k = turned(draw(len(coords), HEAD), coords), turned(draw(len(coords), HEAD, seed=1), coords)
+    return q @ k.T
+
+
+def random_dit(position: Position | dict, sample_size=(8, 8)) -> DiT:
+    """A model with drawn weights, so that every path from input to output is open."""
+    kind = position if isinstance(position, dict) else {"kind": "none"}
+    model = DiT(
+        sample_size=sample_size,
+        patch_size=2,
+        hidden_size=32,
+        depth=2,
+        num_heads=2,
+        num_classes=4,
+        position=kind,
+    )
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.2)
+    if isinstance(position, Position):
+        model.encoding = position
+    return model
+
+
+def test_each_kind_builds_its_class():
+    assert type(build_position(NoPosition(), 32, 2)) is Position
+    assert type(build_position(SinCosConfig(), 32, 2)) is SinCos
+    rope = build_position(RopeConfig(theta=50.0, additive=True), 32, 2)
+    assert isinstance(rope, Rope)
+    assert (rope.hidden_size, rope.head_size, rope.theta, rope.additive) == (32, 16, 50.0, True)
+
+
+@pytest.mark.parametrize(
+    ("config", "embeds", "rotates"),
+    [
+        (NoPosition(), False, False),
+        (SinCosConfig(), True, False),
+        (RopeConfig(), False, True),
+        (RopeConfig(additive=True), True, True),
+    ],
+)
+def test_the_hooks_keep_their_shapes(config, embeds, rotates):
+    """Padded (B, N, 2) and packed (N, 2) coordinates alike; absent hooks give None."""
+    encoding = build_position(config, 32, 2)
+    for coords in (COORDS, COORDS.expand(3, -1, -1)):
+        lead = coords.shape[:-1]
+        assert torch.equal(encoding.place(coords, SIZES, None), coords)
+        added, angles = encoding.embed(coords, SIZES), encoding.rotation(coords, SIZES, TIMES)
+        assert (added is not None) == embeds
+        assert (angles is not None) == rotates
+        assert added is None or added.shape == (*lead, 32)
+        assert angles is None or angles.shape == (*lead, HEAD // 2)
+        assert encoding.logit_scale(SIZES) is None
+
+
+def test_sincos_at_values_worked_out_by_hand():
+    """8 channels: two frequencies an axis, 1 and 10000^(-1/2) = 0.01; the column comes first."""
+    row, column = 2.0, 3.0
+    expected = [
+        *(math.sin(column), math.sin(0.01 * column), math.cos(column), math.cos(0.01 * column)),
+        *(math.sin(row), math.sin(0.01 * row), math.cos(row), math.cos(0.01 * row)),
+    ]
+    found = sincos_2d(torch.tensor([row, column]), 8)
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=1e-7)
+    assert SinCos(8).embed(torch.tensor([[0.0, 0.0]]), SIZES).tolist() == [[0, 0, 1, 1, 0, 0, 1, 1]]
+
+
+def test_rope_angles_at_values_worked_out_by_hand():
+    """Head of 8: the row's pairs turn by row * theta^(0, -1/2), then the column's likewise."""
+    angles = axial_angles(torch.tensor([2.0, 3.0]), 8, theta=100.0)
+    torch.testing.assert_close(angles, torch.tensor([2.0, 0.2, 3.0, 0.3]))
+
+
+def test_rotation_is_a_plane_rotation_of_neighbouring_channels():
+    x = torch.tensor([1.0, 0.0, 0.0, 2.0])
+    quarter = torch.tensor([math.pi / 2, math.pi])
+    out = rotate(x, quarter.cos(), quarter.sin())
+    torch.testing.assert_close(out, torch.tensor([0.0, 1.0, 0.0, -2.0]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shift", [(3.0, 0.0), (0.0, -2.0), (11.5, 40.0)])
+def test_rope_logits_depend_on_differences_only(shift):
+    moved = logits(COORDS + torch.tensor(shift))
+    torch.testing.assert_close(moved, logits(COORDS), rtol=0, atol=2e-5)
+    assert (logits(COORDS * torch.tensor([1.0, 2.0])) - moved).abs().max() > 0.1
+
+
+def test_the_row_turns_the_first_half_of_a_head_and_the_column_the_second():
+    x = draw(HEAD)
+    down = turned(x, torch.tensor([5.0, 0.0]))
+    across = turned(x, torch.tensor([0.0, 5.0]))
+    half = HEAD // 2
+    assert torch.equal(down[half:], x[half:])
+    assert torch.equal(across[:half], x[:half])
+    assert (down[:half] - x[:half]).abs().max() > 0.1
+    assert (across[half:] - x[half:]).abs().max() > 0.1
+
+
+def test_rotation_preserves_the_norm():
+    x = draw(len(COORDS), HEAD)
+    torch.testing.assert_close(turned(x, 100 * COORDS).norm(dim=-1), x.norm(dim=-1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "kind",
+    [{"kind": "none"}, {"kind": "sincos"}, {"kind": "rope"}, {"kind": "rope", "additive": True}],
+)
+def test_tokens_may_come_in_any_order(kind):
+    """Permuted tokens with their coordinates give permuted outputs; without, only for none."""
+    model = random_dit(kind)
+    tokens, coords = draw(1, 12, 12), grid_coords(3, 4)[None]
+    t, y = torch.tensor([400.0]), torch.tensor([1])
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(5))
+    out = model.forward_tokens(tokens, coords, t, y)[:, order]
+    together = model.forward_tokens(tokens[:, order], coords[:, order], t, y)
+    torch.testing.assert_close(together, out, rtol=0, atol=1e-5)
+    tokens_only = model.forward_tokens(tokens[:, order], coords, t, y)
+    assert torch.allclose(tokens_only, out, atol=1e-5) == (kind["kind"] == "none")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "blind"), [("rope", True), ("sincos", False)])
+def test_inside_the_backbone_rope_sees_differences_and_sincos_places(kind, blind):
+    model = random_dit({"kind": kind})
+    tokens, coords = draw(1, 12, 12), grid_coords(3, 4)[None]
+    t, y = torch.tensor([400.0]), torch.tensor([1])
+    here = model.forward_tokens(tokens, coords, t, y)
+    there = model.forward_tokens(tokens, coords + torch.tensor([9.0, 4.0]), t, y)
+    assert torch.allclose(there, here, atol=1e-5) == blind
+
+
+class Everything(Position):
+    """A custom encoding that uses every hook, each switched on by name."""
+
+    def __init__(self, *hooks: str) -> None:
+        super().__init__()
+        self.hooks = hooks
+        self.seen: dict[str, list[Tensor]] = {}
+
+    def place(self, coords, sizes, generator):
+        self.seen["place"] = [coords, sizes]
+        if "place" not in self.hooks:
+            return coords
+        return coords + torch.rand(coords.shape, generator=generator)
+
+    def embed(self, coords, sizes):
+        self.seen["embed"] = [coords, sizes]
+        if "embed" not in self.hooks:
+            return None
+        return (coords / sizes).repeat_interleave(16, dim=-1)
+
+    def rotation(self, coords, sizes, t):
+        self.seen["rotation"] = [coords, sizes, t]
+        if "rotation" not in self.hooks:
+            return None
+        return axial_angles(coords / sizes * (1 + t[..., None]), HEAD, 10.0)
+
+    def logit_scale(self, sizes):
+        self.seen["logit_scale"] = [sizes]
+        return sizes.prod(-1).log() if "logit_scale" in self.hooks else None
+
+
+ALL = ("place", "embed", "rotation", "logit_scale")
+
+
+def run(encoding: Position, times=(250.0, 750.0), seed: int = 3, packed: bool = False) -> Tensor:
+    """Two 6 x 10 images (3 x 5 tokens) through a backbone with ``encoding``: (2, 15, 12)."""
+    model = random_dit(encoding)
+    tokens, coords = draw(2, 15, 12), grid_coords(3, 5).expand(2, -1, -1)
+    generator = torch.Generator().manual_seed(seed)
+    t, y = torch.tensor(times), torch.tensor([0, 1])
+    if packed:
+        tokens, coords, lengths = tokens.flatten(0, 1), coords.flatten(0, 1), torch.tensor([15, 15])
+        out = model.forward_tokens(tokens, coords, t, y, lengths=lengths, generator=generator)
+        return out.unflatten(0, (2, 15))
+    return model.forward_tokens(tokens, coords, t, y, generator=generator)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("hook", ALL)
+def test_every_hook_of_a_custom_encoding_changes_the_output(hook):
+    """``place`` needs another hook to show through, so it is added to the rotation."""
+    base = ("rotation",) if hook == "place" else ()
+    without, with_hook = run(Everything(*base)), run(Everything(*base, hook))
+    assert (with_hook - without).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_custom_encoding_sees_what_the_contract_says():
+    """Placed coordinates everywhere, the full grid, and times with 1 = noise."""
+    encoding = Everything(*ALL)
+    run(encoding)
+    coords, grid = encoding.seen["place"]
+    assert torch.equal(coords[0], grid_coords(3, 5))
+    assert torch.equal(grid.expand_as(coords), torch.tensor([3.0, 5.0]).expand_as(coords))
+    placed = encoding.seen["embed"][0]
+    assert not torch.equal(placed, coords)
+    assert torch.equal(encoding.seen["rotation"][0], placed)  # drawn once, shared
+    times = encoding.seen["rotation"][2].expand(coords.shape[:-1])
+    assert torch.equal(times[:, 0], torch.tensor([0.25, 0.75]))
+
+
+@torch.no_grad()
+def test_a_custom_encoding_gives_the_same_numbers_packed():
+    """The generator draws for (B, N) or (B N,) tokens in the same order."""
+    padded, packed = run(Everything(*ALL)), run(Everything(*ALL), packed=True)
+    torch.testing.assert_close(packed, padded, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_random_positions_follow_the_generator():
+    same, again, other = (run(Everything(*ALL), seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(same, again)
+    assert (same - other).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_logit_scale_multiplies_the_logits():
+    """Scale 0 makes attention uniform, so the rotation no longer matters."""
+
+    class Flat(Everything):
+        def logit_scale(self, sizes):
+            return torch.zeros(sizes.shape[:-1])
+
+    assert torch.equal(run(Flat("rotation")), run(Flat()))
+    assert (run(Everything("rotation")) - run(Everything())).abs().max() > 1e-3

@@ -249,10 +249,11 @@ def load_pipeline(source: str | Path, device: str = "auto", dtype: str = "fp32")
     if dtype == "bf16" and place == "cpu":
         raise UserError("dtype: bf16 needs a GPU; on a CPU diffgen computes in fp32")
     diffusers.utils.logging.disable_progress_bar()  # the commands show bars of their own
-    weights = torch.bfloat16 if dtype == "bf16" else torch.float32
     pipe = DiffGenPipeline.from_pretrained(source)
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(place, weights)
+    if dtype == "bf16":
+        pipe.transformer.bfloat16()
+    return pipe.to(place)
 
 
 # diffusers.DiffusionPipeline looks the class a folder names up in its own module.

@@ -69,6 +69,6 @@ def next_commands(config: TrainConfig, sizes: list[str], class_names: list[str])
     return (
         "\nnext\n"
         f"  python sample/generate.py {config.out} {flags}{chosen}\n"
-        f"  python eval/evaluate.py {config.out} --reference {kind} --size {sizes[1]}\n"
+        f"  python eval/evaluate.py {config.out} --reference {kind} --size {sizes[:2][-1]}\n"
         "  python train/dit.py --data.kind folder --data.path DIR --out runs/mine"
     )

@@ -52,7 +52,7 @@ class Reader(nn.Module):
         super().__init__()
         blocks = tuple(
             ByoBlockCfg(type="basic", d=depth, c=width, s=stride, gs=0)
-            for depth, width, stride in zip((1, 2, 2, 1), _WIDTHS, (1, 2, 2, 2), strict=True)
+            for depth, width, stride in zip((1, 2, 2, 2), _WIDTHS, (1, 2, 2, 2), strict=True)
         )
         self.trunk = ByobNet(
             ByoModelCfg(blocks=blocks, stem_chs=_WIDTHS[0], stem_type="3x3", stem_pool=""),

@@ -15,7 +15,7 @@ from diffgen.data.shapes_geometry import CLASS_NAMES as SHAPE_NAMES
 from diffgen.metrics.reader import MAX_DEPTH, Reader
 from diffgen.metrics.reader_augment import jitter, jog
 
-SHORT_SIDES = (16, 20, 24, 28, 32, 32, 32, 36, 40, 48, 48, 56, 64, 96)
+SHORT_SIDES = (16, 16, 20, 24, 28, 32, 32, 32, 40, 48, 48, 64, 64, 80, 96, 96)
 ASPECTS = (1.0, 1.0, 1.0, 1.25, 1.5, 2.0)
 MAX_SIDE = 96
 PIXELS_PER_BATCH = 96 * 32 * 32

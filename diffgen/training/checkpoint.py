@@ -5,6 +5,7 @@ state. Randomness and data order are functions of the images seen, so no generat
 """
 
 import json
+import pickle
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -21,6 +23,17 @@ from diffgen.files import write_folder
 from diffgen.training.ema import EMA
 
 NAME = re.compile(r"images-(\d+)")
+# What json, safetensors, torch and pickle raise over a damaged or foreign file.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
 
 
 @dataclass
@@ -69,6 +82,8 @@ class TrainingState:
             for average in self.ema.averages:
                 stored = load_file(folder / f"ema-{average.name}.safetensors")
                 for name, weights in average.weights.items():
+                    if stored[name].shape != weights.shape:  # copy_ would broadcast
+                        raise ValueError(f"{name} has the shape {tuple(stored[name].shape)}")
                     weights.copy_(stored[name])
             state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -76,7 +91,7 @@ class TrainingState:
             for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
                 schedule.load_state_dict(saved)
             self.seen, self.window = progress["images_seen"], Window(**progress["window"])
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except UNREADABLE as error:
             raise UserError(
                 f"checkpoint {folder} cannot be read ({error}); "
                 "remove or mend it, an older one beside it will then be used"

@@ -40,6 +40,14 @@ Size = Annotated[str, AfterValidator(_normal_size)]
 """HEIGHTxWIDTH in pixels; ``parse_size`` gives the numbers."""
 
 
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.strip().isdigit() else value
+
+
+ReadNumber = BeforeValidator(_number)
+"""For a choice between numbers, which a command line gives as text."""
+
+
 def default_kind(kind: str) -> BeforeValidator:
     """Lets ``--data.size 48x32`` be written without naming the default ``--data.kind``."""
 

@@ -1,11 +1,11 @@
 """The backbone: widths, depth, and the convention its time input is written in."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from diffgen.config.base import Section
+from diffgen.config.base import ReadNumber, Section
 from diffgen.config.positions import PositionConfig, RopeConfig
 
 # depth, hidden size, heads; S to XL are DiT's (Peebles and Xie 2023, table 1)
@@ -23,7 +23,7 @@ class TimeConvention(Section):
 
     direction: Literal["noise", "data"] = "noise"
     """What the largest time means: noise (diffgen, DiT) or data (SiT, FiTv2)."""
-    scale: Literal[1, 1000] = 1000
+    scale: Annotated[Literal[1, 1000], ReadNumber] = 1000
     """Largest time [dimensionless]: 1, or 1000 as for discrete DDPM steps."""
 
 
@@ -38,7 +38,7 @@ class DiTConfig(Section):
     """Width of a token [channels]."""
     num_heads: int = Field(default=4, ge=1)
     """Attention heads [count]; must divide hidden_size."""
-    patch_size: Literal[1, 2, 4, 8] = 4
+    patch_size: Annotated[Literal[1, 2, 4, 8], ReadNumber] = 4
     """Side of the square patch that becomes a token [pixels]."""
     mlp: Literal["mlp", "swiglu"] = "swiglu"
     """Feed-forward: GELU MLP (DiT) or SwiGLU (FiT)."""

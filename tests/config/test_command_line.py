@@ -155,3 +155,14 @@ def test_empty_folder_and_a_file_for_a_folder(tmp_path):
     assert "holds no images" in refusal("--data.kind", "folder", "--data.path", "empty")
     assert "is not a folder" in refusal("--data.kind", "folder", "--data.path", "file")
     assert "cannot be made" in refusal("--out", "file/run")
+
+
+def test_choices_between_numbers_and_pairs_are_read_from_text():
+    config = read(
+        "--model.patch-size", "2", "--model.time.scale", "1", "--optimizer.betas", "0.8,0.9"
+    )
+    assert (config.model.patch_size, config.model.time.scale) == (2, 1)
+    assert config.optimizer.betas == (0.8, 0.9)
+    assert "model.patch_size: input should be 1, 2, 4 or 8 (got 3)" in refusal(
+        "--model.patch-size", "3"
+    )

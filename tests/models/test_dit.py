@@ -164,6 +164,31 @@ def test_images_of_a_batch_do_not_see_each_other():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("normed", [True, False])
+def test_with_qk_norm_the_size_of_queries_and_keys_does_not_matter(normed):
+    model, x = tiny(qk_norm=normed, depth=1), torch.randn(1, 3, 8, 8)
+    t, y = torch.tensor([500.0]), torch.tensor([0])
+    before = model(x, t, y)
+    qkv = model.blocks[0].attn.qkv
+    qkv.weight[:64] *= 5  # queries and keys, not values
+    qkv.bias[:64] *= 5
+    assert torch.allclose(model(x, t, y), before, atol=1e-4) == normed
+
+
+@pytest.mark.parametrize(
+    ("convention", "own", "noise"),
+    [
+        ({"direction": "noise", "scale": 1000}, [0.0, 250.0, 1000.0], [0.0, 0.25, 1.0]),
+        ({"direction": "noise", "scale": 1}, [0.0, 0.25, 1.0], [0.0, 0.25, 1.0]),
+        ({"direction": "data", "scale": 1000}, [0.0, 250.0, 1000.0], [1.0, 0.75, 0.0]),
+        ({"direction": "data", "scale": 1}, [0.0, 0.25, 1.0], [1.0, 0.75, 0.0]),
+    ],
+)
+def test_encodings_see_noise_time_whatever_the_models_convention(convention, own, noise):
+    assert tiny(time=convention).noise_time(torch.tensor(own)).tolist() == noise
+
+
+@torch.no_grad()
 def test_time_label_and_null_class_matter():
     model = tiny()
     x = torch.ones(1, 3, 4, 4)

@@ -242,6 +242,26 @@ def test_a_custom_encoding_gives_the_same_numbers_packed():
 
 
 @torch.no_grad()
+def test_the_grid_is_that_of_the_real_tokens_unless_it_is_given():
+    """Padding's coordinates, whatever they are, do not enlarge it; packed, it is each image's."""
+    encoding = Everything()
+    model, t, y = random_dit(encoding), torch.tensor([1.0, 2.0]), torch.tensor([0, 1])
+    coords = torch.full((2, 15, 2), 77.0)
+    coords[0], coords[1, :8] = grid_coords(3, 5), grid_coords(4, 2)
+    mask = torch.ones(2, 15, dtype=torch.bool)
+    mask[1, 8:] = False
+    tokens, grids = draw(2, 15, 12), torch.tensor([[3.0, 5.0], [4.0, 2.0]])
+    model.forward_tokens(tokens, coords, t, y, mask=mask)
+    assert torch.equal(encoding.seen["place"][1].expand_as(coords)[:, 0], grids)
+    lengths = torch.tensor([15, 8])
+    model.forward_tokens(tokens[mask], coords[mask], t, y, lengths=lengths)
+    assert torch.equal(encoding.seen["place"][1], grids.repeat_interleave(lengths, dim=0))
+    crops = torch.tensor([[8.0, 8.0], [6.0, 9.0]])  # tokens of a crop know the full grid
+    model.forward_tokens(tokens, coords, t, y, mask=mask, sizes=crops)
+    assert torch.equal(encoding.seen["place"][1].expand_as(coords)[:, 0], crops)
+
+
+@torch.no_grad()
 def test_random_positions_follow_the_generator():
     same, again, other = (run(Everything(*ALL), seed=seed) for seed in (3, 3, 4))
     assert torch.equal(same, again)

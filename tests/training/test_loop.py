@@ -1,0 +1,370 @@
+"""Real trainings of a tiny model: learning, resuming, accumulating, stopping, starting over."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import diffgen.commands.train as command
+from diffgen import DiffGenPipeline, DiT
+from diffgen.commands.train import train
+from diffgen.config.train import TrainConfig
+from diffgen.errors import UserError
+from diffgen.sampling.schedulers import build_scheduler
+from diffgen.training.checkpoint import Checkpoints, seen_of
+from diffgen.training.loop import crossed
+
+# diffusers hands a tensor to numpy the old way.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def settings(out: Path, **changes) -> TrainConfig:
+    """A training of 96 images in 12 steps; ``section={...}`` changes single fields."""
+    base = {
+        "out": out,
+        "device": "cpu",
+        "data": {"kind": "shapes", "size": "16x16"},
+        "model": {"depth": 1, "hidden_size": 32, "num_heads": 2, "patch_size": 4},
+        "schedule": {"warmup_images": 32},
+        "train": {
+            "images": 96,
+            "batch_size": 8,
+            "log_images": 24,
+            "checkpoint_images": 32,
+            "sample_images": 0,
+        },
+        "sampling": {"scheduler": "euler", "steps": 1},
+        "report": {"sizes": ["16x16"], "num_images": 0},
+    }
+    for section, fields in changes.items():
+        base[section] = {**base.get(section, {}), **fields} if isinstance(fields, dict) else fields
+    return TrainConfig.model_validate(base)
+
+
+def lines(out: Path) -> list[dict]:
+    """metrics.jsonl without what a clock measured."""
+    found = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in found]
+
+
+def newest(out: Path) -> Path:
+    path = Checkpoints(out, 2).newest()
+    assert path is not None
+    return path
+
+
+def tensors(out: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the newest checkpoint and of the pipeline, by file and name."""
+    checkpoint = newest(out)
+    flat = {
+        f"{file.relative_to(out)}/{name}": tensor
+        for folder in (checkpoint, out / "pipeline/transformer")
+        for file in sorted(folder.glob("*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
+    state = torch.load(checkpoint / "optimizer.pt", weights_only=True)
+    for i, optimizer in enumerate(state["optimizers"]):
+        for key, slots in optimizer["state"].items():
+            flat |= {f"optimizer{i}/{key}/{slot}": value for slot, value in slots.items()}
+    return flat
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert lines(one) == lines(other)
+    mine, theirs = tensors(one), tensors(other)
+    assert mine.keys() == theirs.keys()
+    assert len(mine) > 50
+    for name, tensor in mine.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+class Killed(BaseException):
+    """As sudden as a signal."""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    train(settings(out))
+    return out
+
+
+def test_the_loss_falls_and_the_run_folder_is_complete(tmp_path):
+    """From about E|eps - x0|^2 to clearly less, in 100 steps."""
+    train(
+        settings(
+            tmp_path,
+            schedule={"warmup_images": 0},
+            train={"images": 1600, "batch_size": 16, "log_images": 160, "checkpoint_images": 800},
+        )
+    )
+    losses = [line["loss"] for line in lines(tmp_path)]
+    assert [line["images"] for line in lines(tmp_path)] == list(range(160, 1601, 160))
+    assert 0.9 < losses[0] < 1.4
+    assert losses[-1] < 0.65 * losses[0]
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        *("config.yaml", "metrics.jsonl", "samples", "checkpoints", "pipeline"),
+    }
+    pipe = DiffGenPipeline.from_pretrained(tmp_path)
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe(["circle"], 24, 8, num_inference_steps=2, seed=0).images[0].size == (8, 24)
+
+
+def test_the_same_training_twice_is_the_same_bit_for_bit(uninterrupted, tmp_path):
+    train(settings(tmp_path / "again"))
+    assert_same_run(tmp_path / "again", uninterrupted)
+    train(settings(tmp_path / "seed", seed=1))
+    assert lines(tmp_path / "seed") != lines(uninterrupted)
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(uninterrupted, tmp_path, monkeypatch):
+    """Killed at image 72: past a checkpoint (64), in the middle of a line of the log (48, 72)."""
+    config = settings(tmp_path / "run", train={"sample_images": 24})
+    draw_preview = command.draw_preview
+
+    def kill(pipe, sampling, target):
+        draw_preview(pipe, sampling, target)
+        if "72" in target.name:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "draw_preview", kill)
+        with pytest.raises(Killed):
+            train(config)
+    assert [line["images"] for line in lines(config.out)] == [24, 48, 72]
+    assert seen_of(newest(config.out)) == 64
+    with (config.out / "metrics.jsonl").open("a") as file:
+        file.write('{"images": 9')  # the kill cut a line in two
+    train(config)
+    assert_same_run(config.out, uninterrupted)
+    names = sorted(path.name for path in (config.out / "samples").glob("images-*.png"))
+    assert names == [f"images-{seen:09d}.png" for seen in (24, 48, 72, 96)]
+
+
+def test_a_longer_training_continues_a_shorter_one(tmp_path):
+    """At a constant rate the length of the training changes nothing along the way."""
+    constant = {"schedule": {"decay": "constant"}}
+    train(settings(tmp_path / "whole", **constant))
+    train(settings(tmp_path / "parts", **constant, train={"images": 48}))
+    assert seen_of(newest(tmp_path / "parts")) == 48
+    train(settings(tmp_path / "parts", **constant))
+    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+    parts, whole = (
+        load_file(newest(tmp_path / r) / "model.safetensors") for r in ("parts", "whole")
+    )
+    assert all(torch.equal(parts[name], whole[name]) for name in whole)
+
+
+def test_a_finished_training_is_left_as_it_is(uninterrupted):
+    before = {name: t.clone() for name, t in tensors(uninterrupted).items()}
+    log = (uninterrupted / "metrics.jsonl").read_text()
+    train(settings(uninterrupted))
+    assert (uninterrupted / "metrics.jsonl").read_text() == log
+    after = tensors(uninterrupted)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_the_rate_warms_up_and_falls_as_configured(uninterrupted):
+    """Warm-up over 32 images; a cosine over the last 60 % of 96; Muon at 0.02, AdamW at 0.002.
+
+    A line at n images bears the rate of the step that follows, which ends at n + 8.
+    """
+    for line in lines(uninterrupted):
+        seen = line["images"] + 8
+        progress = min(1, max(0, (seen - 0.4 * 96) / (0.6 * 96)))
+        factor = min(1, seen / 32) * (1 + math.cos(math.pi * progress)) / 2
+        assert line["learning_rates"] == pytest.approx([0.02 * factor, 0.002 * factor], abs=1e-9)
+
+
+def test_checkpoints_beyond_those_kept_go(uninterrupted):
+    assert [seen_of(path) for path in Checkpoints(uninterrupted, 2).all()] == [64, 96]
+
+
+def random_pipeline(folder: Path, **options) -> Path:
+    """A model of the trainings' size with every weight drawn: every gradient is alive."""
+    model = DiT(
+        sample_size=(16, 16),
+        patch_size=4,
+        hidden_size=32,
+        depth=1,
+        num_heads=2,
+        num_classes=8,
+        **options,
+    )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(0.1 * torch.randn(p.shape, generator=generator))
+    DiffGenPipeline(model, build_scheduler("euler")).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("pieces", [2, 4])
+def test_accumulation_gives_the_gradients_of_the_whole_batch(tmp_path, pieces):
+    """After one step the optimisers' first moments are the gradients, times a constant."""
+    source = str(random_pipeline(tmp_path / "source"))
+    moments = []
+    for accumulation in (1, pieces):
+        out = tmp_path / f"run{accumulation}"
+        loop = {"images": 8, "accumulation": accumulation, "clip_norm": 0}
+        train(settings(out, init=source, train=loop))
+        found = tensors(out)
+        moments.append({k: v for k, v in found.items() if k.endswith(("momentum", "exp_avg"))})
+        assert lines(out)[0]["loss"] == pytest.approx(lines(tmp_path / "run1")[0]["loss"], rel=1e-6)
+    assert len(moments[0]) == sum(1 for _ in DiT(depth=1).parameters())
+    largest = max(v.abs().max() for v in moments[0].values())
+    for name, moment in moments[0].items():
+        assert moment.any(), name
+        difference = (moments[1][name] - moment).abs().max()
+        assert difference < 1e-6 * largest + 1e-5 * moment.abs().max(), name
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_a_bad_loss_stops_the_training_and_names_the_last_good_checkpoint(tmp_path, kind):
+    rates = {"lr": 1e30} | ({"muon_lr": 1e30} if kind == "muon" else {})
+    config = settings(
+        tmp_path / "run",
+        optimizer={"kind": kind, **rates},
+        schedule={"warmup_images": 0},
+        train={"checkpoint_images": 8},
+    )
+    with pytest.raises(UserError, match=r"NaN or infinite") as caught:
+        train(config)
+    good = newest(config.out)
+    assert str(good) in str(caught.value)
+    for file in good.glob("*.safetensors"):
+        for name, tensor in load_file(file).items():
+            assert tensor.isfinite().all(), (file.name, name)
+    state = command.build_state(
+        config,
+        DiT.build(config.model, num_classes=8, in_channels=3, sample_size=(16, 16)),
+        command.build_accelerator(config),
+        command.RunFolder(config.out),
+    )
+    assert state.seen == seen_of(good)
+
+
+def test_a_bad_loss_before_any_checkpoint_says_so(tmp_path):
+    config = settings(
+        tmp_path / "run", optimizer={"kind": "adamw", "lr": 1e30}, schedule={"warmup_images": 0}
+    )
+    with pytest.raises(UserError, match="none was saved yet"):
+        train(config)
+    assert Checkpoints(config.out, 2).all() == []
+    assert not (config.out / "pipeline").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"optimizer": {"kind": "muon", "lr": 0.5}}, "optimizer.lr: 0.002 there, 0.5 here"),
+        ({"model": {"hidden_size": 64}}, "model.hidden_size: 32 there, 64 here"),
+        ({"seed": 3}, "seed: 0 there, 3 here"),
+        ({"train": {"batch_size": 16}}, "train.batch_size"),
+        ({"ema": {"kind": "constant"}}, "ema.kind"),
+        ({"data": {"size": "16x32"}}, "data.size"),
+    ],
+)
+def test_a_run_of_other_settings_is_refused_and_left_alone(uninterrupted, changes, field):
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")}
+    with pytest.raises(UserError) as caught:
+        train(settings(uninterrupted, **changes))
+    assert field in str(caught.value)
+    assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")} == before
+
+
+def test_several_changed_settings_are_named_together(uninterrupted):
+    with pytest.raises(UserError) as caught:
+        train(settings(uninterrupted, seed=3, model={"depth": 2}))
+    assert "seed" in str(caught.value)
+    assert "model.depth: 1 there, 2 here" in str(caught.value)
+
+
+def test_a_damaged_checkpoint_stops_the_resumption_and_keeps_everything(tmp_path):
+    config = settings(tmp_path / "run", train={"images": 32})
+    train(config)
+    damaged = newest(config.out) / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    log = (config.out / "metrics.jsonl").read_text()
+    with pytest.raises(UserError, match=r"images-000000032 cannot be read"):
+        train(settings(tmp_path / "run", train={"images": 64}))
+    assert damaged.stat().st_size == 100
+    assert (config.out / "metrics.jsonl").read_text() == log
+
+
+def test_starting_from_a_model_of_other_classes_renews_only_their_table(tmp_path, capsys):
+    source = random_pipeline(tmp_path / "source")
+    still = {"kind": "adamw", "lr": 1e-30}
+    config = settings(
+        tmp_path / "run",
+        init=str(source),
+        model={"num_classes": 12},
+        optimizer=still,
+        train={"images": 8},
+    )
+    train(config)
+    said = capsys.readouterr().out
+    assert "started afresh: y_embedder.embedding_table.weight" in said
+    assert said.count("started afresh") == 1
+    old = load_file(source / "transformer/diffusion_pytorch_model.safetensors")
+    new = load_file(newest(config.out) / "model.safetensors")
+    assert f"took {len(old) - 1} tensors" in said
+    assert old.keys() == new.keys()
+    table = "y_embedder.embedding_table.weight"
+    assert new[table].shape == (13, 32)
+    assert new[table].std().item() == pytest.approx(0.02, rel=0.2)
+    for name in old.keys() - {table}:
+        assert torch.equal(new[name], old[name]), name
+
+
+def test_starting_from_a_model_happens_only_once(tmp_path):
+    """Resumed, the run goes on from its own checkpoint; the source may be gone by then."""
+    source = random_pipeline(tmp_path / "source")
+    config = settings(tmp_path / "run", init=str(source), train={"images": 32})
+    train(config)
+    trained = load_file(newest(config.out) / "model.safetensors")
+    old = load_file(source / "transformer/diffusion_pytorch_model.safetensors")
+    moved = {name: (trained[name] - old[name]).abs().max().item() for name in old}
+    assert 0 < max(moved.values()) < 0.2  # near where it started
+    shutil.rmtree(source)
+    train(config)
+    again = load_file(newest(config.out) / "model.safetensors")
+    assert all(torch.equal(again[name], trained[name]) for name in trained)
+
+
+def test_a_model_nothing_of_which_fits_is_refused(uninterrupted, tmp_path):
+    config = settings(
+        tmp_path / "run",
+        init=str(uninterrupted),
+        model={"hidden_size": 64, "num_heads": 4, "patch_size": 8},
+    )
+    with pytest.raises(UserError, match="init: no tensor"):
+        train(config)
+
+
+def test_what_the_processes_cannot_share_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"train\.batch_size: 8 .* 3 pieces"):
+        train(settings(tmp_path / "run", train={"accumulation": 3}))
+    with pytest.raises(UserError, match=r"model\.num_classes: 3, but the data has 8"):
+        train(settings(tmp_path / "run", model={"num_classes": 3}))
+
+
+@pytest.mark.parametrize(
+    ("seen", "batch", "every", "expected"),
+    [
+        (32, 8, 32, True),
+        (40, 8, 32, False),
+        (36, 12, 32, True),
+        (48, 12, 32, False),
+        (100, 100, 32, True),
+        (8, 8, 1, True),
+    ],
+)
+def test_crossing_a_multiple(seen, batch, every, expected):
+    """True when one of ``seen - batch + 1 ... seen`` is a multiple of ``every``."""
+    assert crossed(seen, batch, every) is expected
+    assert expected == any(k % every == 0 for k in range(seen - batch + 1, seen + 1))

@@ -53,7 +53,12 @@ def write_folder(target: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
             os.rename(target, old)
-        os.rename(temporary, target)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            if old.exists():
+                os.rename(old, target)
+            raise
         fsync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 

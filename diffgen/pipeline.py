@@ -1,5 +1,6 @@
 """DiffGenPipeline: a trained model as a diffusers pipeline, drawing at any size."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -139,7 +140,16 @@ class DiffGenPipeline(DiffusionPipeline):
         Raises:
             ValueError: an argument is out of range or does not fit another; it is named.
         """
-        labels = self._labels(class_labels, num_images or (1 if latents is None else len(latents)))
+        count = num_images
+        if count is None:
+            count = 1 if latents is None else len(latents)
+        if count < 1:
+            raise ValueError(f"num_images must be 1 or more, not {count}")
+        if not 0 <= guidance_scale < math.inf:
+            raise ValueError(f"guidance_scale must be 0 or more, not {guidance_scale}")
+        labels = self._labels(class_labels, count)
+        if num_images not in (None, len(labels)):
+            raise ValueError(f"num_images {num_images} contradicts {len(labels)} class_labels")
         rule = guidance or CFG(guidance_scale)
         if bool((labels == self.transformer.num_classes).all()):
             rule = CFG(1.0)  # nothing to guide towards
@@ -178,10 +188,10 @@ class DiffGenPipeline(DiffusionPipeline):
         for label in class_labels:
             if isinstance(label, str):
                 if label not in names:
-                    raise ValueError(f"class {label!r} is unknown; the classes are {names}")
+                    raise ValueError(f"class_labels: {label!r} is unknown; known are {names}")
                 label = names.index(label)
             if not 0 <= int(label) <= null:
-                raise ValueError(f"class {label} is out of range 0 to {null} ({null}: null)")
+                raise ValueError(f"class_labels: {label} is not in 0 to {null} ({null}: null)")
             labels.append(int(label))
         if not labels:
             raise ValueError("class_labels is empty")

@@ -81,7 +81,13 @@ class Exporter:
         if not files:
             raise UserError(f"ema.export: no snapshot in {self.snapshots} to rebuild width from")
         stored = [Profile(width, int(file.stem)) for file in files for width in ema.widths]
-        shares = iter(coefficients(stored, Profile(ema.export, state.seen)).tolist())
+        found = coefficients(stored, Profile(ema.export, state.seen))
+        if abs(found.sum() - 1) > 0.02:
+            raise UserError(
+                f"ema.export: width {ema.export} cannot be rebuilt from {len(files)} snapshots; "
+                f"take one of {ema.widths}, or train with more snapshots"
+            )
+        shares = iter(found.tolist())
         rebuilt = {name: torch.zeros_like(w) for name, w in state.ema.preview.weights.items()}
         for file in files:
             tensors = load_file(file)

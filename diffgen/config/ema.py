@@ -14,8 +14,8 @@ class PowerEMAConfig(Section):
     """Averaging profile."""
     widths: tuple[float, float] = (0.05, 0.10)
     """Relative standard deviations of the two averages [share of the training so far]."""
-    export: float = Field(default=0.10, gt=0, lt=0.28)
-    """Width the pipeline exports; one that is not tracked is rebuilt from the snapshots."""
+    export: float = Field(default=0.10, ge=0.01, le=0.15)
+    """Width the pipeline exports [0.01 to 0.15]; one not tracked is rebuilt from the snapshots."""
     snapshots: int = Field(default=8, ge=1)
     """Snapshots kept over the training, to rebuild other widths from [count]."""
 

@@ -72,12 +72,5 @@ class DiTConfig(Section):
                 f"model.hidden_size {self.hidden_size}"
             )
             return
-        head = self.hidden_size // self.num_heads
-        if self.position.kind == "rope" and head % 4:
-            yield (
-                f"model.num_heads: {self.num_heads} gives heads of {head} channels; "
-                "rope needs a multiple of 4"
-            )
-        additive = self.position.kind == "sincos" or getattr(self.position, "additive", False)
-        if additive and self.hidden_size % 4:
-            yield f"model.hidden_size: {self.hidden_size} must be a multiple of 4 for sincos"
+        for problem in self.position.misfits(self.hidden_size, self.num_heads):
+            yield f"model.{problem}"

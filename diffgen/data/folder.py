@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from diffgen.config.base import parse_size
@@ -76,6 +77,10 @@ def open_rgb(path: Path) -> Image.Image:
     """An image file as RGB. Raises UserError, naming the file, when it cannot be read."""
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith(("I;16", "I")):  # Pillow would clip 16 bits to white
+                grey = np.asarray(upright).astype(np.float64) / 65535
+                upright = Image.fromarray((grey.clip(0, 1) * 255).round().astype(np.uint8))
+            return upright.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} is not a readable image: {error}") from None

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from diffgen.config.model import DiTConfig, TimeConvention
-from diffgen.config.positions import PositionConfig
+from diffgen.config.positions import NoPosition, PositionConfig, RopeConfig, SinCosConfig
 from diffgen.models.attention import Layout, Packed, Padded
 from diffgen.models.blocks import Block, FinalLayer, TimestepEmbedder
 from diffgen.models.tokens import grid_coords, patchify, unpatchify
@@ -54,7 +54,11 @@ class DiT(ModelMixin, ConfigMixin):
         num_classes: classes; label ``num_classes`` is the null class; 0: unconditional.
         position: a positional encoding's configuration as a mapping, e.g. {"kind": "rope"}.
         time: how ``t`` is written, {"direction": "noise" | "data", "scale": 1 | 1000}.
-        prediction: what the output means, "velocity" with its sign following ``direction``.
+
+    The output is a velocity whose sign follows ``direction``: eps - x0 for "noise".
+
+    Raises:
+        ValueError: options that do not exist or do not fit each other; they are named.
     """
 
     _supports_gradient_checkpointing = False
@@ -75,11 +79,11 @@ class DiT(ModelMixin, ConfigMixin):
         num_classes: int = 8,
         position: dict[str, Any] | None = None,
         time: dict[str, Any] | None = None,
-        prediction: str = "velocity",
     ) -> None:
         super().__init__()
         position_config = TypeAdapter(PositionConfig).validate_python(position or {"kind": "rope"})
         self.convention = TimeConvention.model_validate(time or {})
+        _check_widths(hidden_size, num_heads, mlp, position_config)
         features = in_channels * patch_size**2
         self.x_embedder = TokenEmbedder(features, hidden_size)
         self.t_embedder = TimestepEmbedder(hidden_size)
@@ -202,6 +206,17 @@ class DiT(ModelMixin, ConfigMixin):
         """Times in the model's convention -> diffgen's, in [0, 1] with 1 = pure noise."""
         t = t / self.convention.scale
         return t if self.convention.direction == "noise" else 1 - t
+
+
+def _check_widths(
+    hidden_size: int, num_heads: int, mlp: str, position: NoPosition | SinCosConfig | RopeConfig
+) -> None:
+    if mlp not in ("mlp", "swiglu"):
+        raise ValueError(f"mlp must be 'mlp' or 'swiglu', not {mlp!r}")
+    if hidden_size % num_heads:
+        raise ValueError(f"num_heads {num_heads} does not divide hidden_size {hidden_size}")
+    for problem in position.misfits(hidden_size, num_heads):
+        raise ValueError(problem)
 
 
 def _layout(tokens: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Layout:

@@ -59,30 +59,30 @@ class Loop:
             return
         self.checkpoints = Checkpoints(self.folder.path, settings.keep_checkpoints)
         micro_batches = iter(self._loader(stop))
-        bar = self._bar(stop)
         self.model.train()
         clock, logged = time.perf_counter(), state.seen
         pending = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        while state.seen < stop:
-            loss, norm = self._step(micro_batches)
-            pending += loss
-            state.window.steps += 1
-            state.seen += batch
-            state.ema.update(state.model, state.seen, batch)
-            bar.update(batch)
-            saving = crossed(state.seen, batch, settings.checkpoint_images) or state.seen == stop
-            logging = crossed(state.seen, batch, settings.log_images) or state.seen == stop
-            if logging or saving:
-                self._collect(pending)
-            if logging:
-                speed = (state.seen - logged) / (time.perf_counter() - clock)
-                self._log(bar, norm, speed)
-                clock, logged = time.perf_counter(), state.seen
-            if saving:
-                self._save()
-            if settings.sample_images and crossed(state.seen, batch, settings.sample_images):
-                self._beside(self.hooks.sample)
-        bar.close()
+        with self._bar(stop) as bar:
+            while state.seen < stop:
+                loss, norm = self._step(micro_batches)
+                pending += loss
+                state.window.steps += 1
+                state.seen += batch
+                state.ema.update(state.model, state.seen, batch)
+                bar.update(batch)
+                done = state.seen == stop
+                saving = done or crossed(state.seen, batch, settings.checkpoint_images)
+                logging = done or crossed(state.seen, batch, settings.log_images)
+                if logging or saving:
+                    self._collect(pending)
+                if logging:
+                    speed = (state.seen - logged) / (time.perf_counter() - clock)
+                    self._log(bar, norm, speed)
+                    clock, logged = time.perf_counter(), state.seen
+                if saving:
+                    self._save()
+                if settings.sample_images and crossed(state.seen, batch, settings.sample_images):
+                    self._beside(self.hooks.sample)
 
     def _loader(self, stop: int) -> DataLoader:
         numbers = BatchNumbers(
@@ -137,7 +137,7 @@ class Loop:
             kept = f"the last good checkpoint is {newest}" if newest else "none was saved yet"
             raise UserError(
                 f"the loss became NaN or infinite before {self.state.seen} images; {kept}. "
-                "A lower learning rate (--optimizer.lr, --optimizer.muon-lr) may help"
+                "Lower --optimizer rates in a new --out, with --init, may help"
             )
 
     def _log(self, bar: tqdm, norm: torch.Tensor, speed: float) -> None:

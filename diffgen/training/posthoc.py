@@ -29,7 +29,7 @@ def coefficients(stored: list[Profile], wanted: Profile) -> np.ndarray:
     """Weights of the stored averages whose sum is closest to the wanted one (least squares).
 
     Returns:
-        (len(stored),) float64. They sum to about 1.
+        (len(stored),) float64. Their sum says how well it went: close to 1, or too few are stored.
     """
     gram = np.array([[overlap(a, b) for b in stored] for a in stored])
     target = np.array([overlap(a, wanted) for a in stored])

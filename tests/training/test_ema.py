@@ -101,7 +101,7 @@ def test_every_parameter_is_averaged_and_none_shared_with_the_model():
 
 
 def test_the_preview_is_the_tracked_average_nearest_to_the_export():
-    for export, name in ((0.10, "power-0.1"), (0.06, "power-0.05"), (0.2, "power-0.1")):
+    for export, name in ((0.10, "power-0.1"), (0.06, "power-0.05"), (0.15, "power-0.1")):
         assert EMA(PowerEMAConfig(export=export), Scalar()).preview.name == name
     assert average_names(PowerEMAConfig()) == ["power-0.05", "power-0.1"]
     assert EMA(ConstantEMAConfig(), Scalar()).preview.name == "constant"

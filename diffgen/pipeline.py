@@ -163,7 +163,7 @@ class DiffGenPipeline(DiffusionPipeline):
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             x0 = walk(
                 self.transformer,
-                Flow(self.transformer.convention),
+                Flow(self.transformer.convention, self.transformer.config.prediction),
                 self.scheduler,
                 rule,
                 noise.to(self._execution_device),

@@ -61,7 +61,7 @@ def train(config: TrainConfig) -> None:
         accelerator=accelerator,
         data=TrainingData(images, config.seed),
         model=accelerator.prepare(model),
-        process=Flow(config.model.time),
+        process=Flow(config.model.time, config.model.prediction),
         null_label=num_classes,
         state=state,
         folder=folder,

@@ -18,6 +18,9 @@ SIZES: dict[str, tuple[int, int, int]] = {
 }
 
 
+Prediction = Literal["velocity", "x0"]
+
+
 class TimeConvention(Section):
     """How the model's own time input is written."""
 
@@ -54,6 +57,9 @@ class DiTConfig(Section):
     """Share of training labels replaced by the null class, for guidance [0 to 1]."""
     time: TimeConvention = TimeConvention()
     """Convention of the time input."""
+    prediction: Prediction = "velocity"
+    """What the output means: the velocity (SiT), or the clean image x0, from which the
+    velocity follows (JiT). The loss is that of the velocity either way."""
 
     @model_validator(mode="before")
     @classmethod

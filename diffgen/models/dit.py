@@ -1,6 +1,6 @@
 """DiT, the one backbone (Peebles and Xie 2023), on tokens that carry their coordinates."""
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -8,7 +8,7 @@ from diffusers.configuration_utils import register_to_config
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from diffgen.config.model import DiTConfig, TimeConvention
+from diffgen.config.model import DiTConfig, Prediction, TimeConvention
 from diffgen.config.positions import NoPosition, PositionConfig, RopeConfig, SinCosConfig
 from diffgen.models.attention import Layout, Packed, Padded
 from diffgen.models.blocks import Block, FinalLayer, TimestepEmbedder
@@ -54,8 +54,8 @@ class DiT(ModelMixin, ConfigMixin):
         num_classes: classes; label ``num_classes`` is the null class; 0: unconditional.
         position: a positional encoding's configuration as a mapping, e.g. {"kind": "rope"}.
         time: how ``t`` is written, {"direction": "noise" | "data", "scale": 1 | 1000}.
-
-    The output is a velocity whose sign follows ``direction``: eps - x0 for "noise".
+        prediction: what the output means, for the process: "velocity", whose sign follows
+            ``direction`` (eps - x0 for "noise"), or "x0".
 
     Raises:
         ValueError: options that do not exist or do not fit each other; they are named.
@@ -79,16 +79,22 @@ class DiT(ModelMixin, ConfigMixin):
         num_classes: int = 8,
         position: dict[str, Any] | None = None,
         time: dict[str, Any] | None = None,
+        prediction: Prediction = "velocity",
     ) -> None:
         super().__init__()
         position_config = TypeAdapter(PositionConfig).validate_python(position or {"kind": "rope"})
         self.convention = TimeConvention.model_validate(time or {})
+        if prediction not in get_args(Prediction):
+            raise ValueError(
+                f"prediction must be one of {get_args(Prediction)}, not {prediction!r}"
+            )
         _check_widths(hidden_size, num_heads, mlp, position_config)
         features = in_channels * patch_size**2
         self.x_embedder = TokenEmbedder(features, hidden_size)
         self.t_embedder = TimestepEmbedder(hidden_size)
         self.y_embedder = LabelEmbedder(num_classes, hidden_size)
-        self.encoding = build_position(position_config, hidden_size, num_heads)
+        grid = (max(1, sample_size[0] // patch_size), max(1, sample_size[1] // patch_size))
+        self.encoding = build_position(position_config, hidden_size, num_heads, grid)
         self.blocks = nn.ModuleList(
             Block(hidden_size, num_heads, mlp, mlp_ratio, qk_norm) for _ in range(depth)
         )
@@ -116,6 +122,7 @@ class DiT(ModelMixin, ConfigMixin):
             num_classes=num_classes,
             position=config.position.model_dump(),
             time=config.time.model_dump(),
+            prediction=config.prediction,
         )
 
     def _initialise(self) -> None:

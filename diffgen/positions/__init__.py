@@ -8,12 +8,15 @@ from diffgen.positions.sincos import SinCos
 __all__ = ["Position", "Rope", "SinCos", "build_position"]
 
 
-def build_position(config: PositionConfig, hidden_size: int, num_heads: int) -> Position:
-    """The encoding ``config`` asks for, sized for the backbone."""
+def build_position(
+    config: PositionConfig, hidden_size: int, num_heads: int, grid: tuple[int, int]
+) -> Position:
+    """The encoding ``config`` asks for, for a backbone trained on ``grid`` tokens."""
     match config:
         case NoPosition():
             return Position()
         case SinCosConfig():
-            return SinCos(hidden_size)
+            return SinCos(hidden_size, grid)
         case RopeConfig():
-            return Rope(hidden_size, hidden_size // num_heads, config.theta, config.additive)
+            additive = SinCos(hidden_size, grid) if config.additive else None
+            return Rope(hidden_size // num_heads, config.theta, additive)

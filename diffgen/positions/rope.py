@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffgen.positions.base import Position
-from diffgen.positions.sincos import sincos_2d
+from diffgen.positions.sincos import SinCos
 
 
 def axial_angles(coords: Tensor, head_size: int, theta: float) -> Tensor:
@@ -28,18 +28,20 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Rope(Position):
-    """Rotates queries and keys; with ``additive`` also adds the sine-cosine embedding."""
+    """Rotates queries and keys by how far apart tokens are.
 
-    def __init__(self, hidden_size: int, head_size: int, theta: float, additive: bool) -> None:
+    With ``additive`` it also adds an embedding of where on the canvas a token is.
+    """
+
+    def __init__(self, head_size: int, theta: float, additive: SinCos | None) -> None:
         super().__init__()
-        self.hidden_size = hidden_size
         self.head_size = head_size
         self.theta = theta
         self.additive = additive
 
     def embed(self, coords: Tensor, sizes: Tensor) -> Tensor | None:
         """See Position.embed."""
-        return sincos_2d(coords, self.hidden_size) if self.additive else None
+        return None if self.additive is None else self.additive.embed(coords, sizes)
 
     def rotation(self, coords: Tensor, sizes: Tensor, t: Tensor) -> Tensor:
         """See Position.rotation."""

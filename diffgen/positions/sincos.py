@@ -25,13 +25,28 @@ def sincos_2d(coords: Tensor, channels: int) -> Tensor:
     return torch.cat([sincos_1d(column, half), sincos_1d(row, half)], dim=-1)
 
 
-class SinCos(Position):
-    """Adds the embedding to the tokens."""
+def onto_trained_grid(coords: Tensor, sizes: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Coordinates on a grid of ``sizes`` tokens -> where they lie on one of ``grid`` tokens.
 
-    def __init__(self, hidden_size: int) -> None:
+    Token centres are matched (half-token convention), so on the trained grid nothing moves and
+    on any other one no coordinate leaves the range the model was trained on.
+    """
+    return (coords + 0.5) * coords.new_tensor(grid) / sizes - 0.5
+
+
+class SinCos(Position):
+    """Adds the embedding to the tokens, interpolated from the trained grid to any other.
+
+    Args:
+        hidden_size: width of a token.
+        grid: height and width of the training images [tokens].
+    """
+
+    def __init__(self, hidden_size: int, grid: tuple[int, int]) -> None:
         super().__init__()
         self.hidden_size = hidden_size
+        self.grid = grid
 
     def embed(self, coords: Tensor, sizes: Tensor) -> Tensor:
         """See Position.embed."""
-        return sincos_2d(coords, self.hidden_size)
+        return sincos_2d(onto_trained_grid(coords, sizes, self.grid), self.hidden_size)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from diffgen.config.model import TimeConvention
+from diffgen.config.model import Prediction, TimeConvention
+
+SMALLEST_TIME = 0.05
 
 
 def per_sample(t: Tensor, x: Tensor) -> Tensor:
@@ -18,9 +20,12 @@ def per_sample(t: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Flow:
-    """The process between clean images and noise, for models of one time convention."""
+    """The process between clean images and noise, for models of one convention."""
 
     convention: TimeConvention
+    """How the model's time input is written."""
+    prediction: Prediction = "velocity"
+    """What the model's output means."""
 
     @staticmethod
     def add_noise(x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
@@ -49,8 +54,14 @@ class Flow:
         return t * self.convention.scale
 
     def predict_velocity(self, model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """The model's velocity as eps - x0; models of direction "data" predict its negative."""
+        """The model's velocity as eps - x0; models of direction "data" predict its negative.
+
+        From an x0 prediction it is (x_t - x0) / max(t, 0.05), bounded near the image as in JiT
+        (Li and He 2025).
+        """
         out = model(x_t, self.own_time(t), y)
+        if self.prediction == "x0":
+            return self.velocity_from_x0(x_t, out, t.clamp(min=SMALLEST_TIME))
         return out if self.convention.direction == "noise" else -out
 
     def loss(self, model: nn.Module, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -60,6 +71,7 @@ class Flow:
 
     def denoise(self, model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """The denoised prediction x0, fp32 like ``x_t`` (B, C, H, W), at times ``t`` (B,)."""
-        dtype = next(model.parameters()).dtype
-        v = self.predict_velocity(model, x_t.to(dtype), t, y)
-        return self.x0_from_velocity(x_t, v.float(), t)
+        noisy = x_t.to(next(model.parameters()).dtype)
+        if self.prediction == "x0":
+            return model(noisy, self.own_time(t), y).float()
+        return self.x0_from_velocity(x_t, self.predict_velocity(model, noisy, t, y).float(), t)

@@ -22,15 +22,39 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
     The result has singular values within roughly [0.7, 1.2]; it is not exactly orthogonal.
     """
-    a, b, c = QUINTIC
     x = matrices.to(torch.bfloat16 if matrices.is_cuda else torch.float32)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    wide = x.shape[-1] >= 2 * x.shape[-2]
+    x = _iterate_gram(x) if wide and x.dtype == torch.float32 else _iterate(x)
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+def _iterate(x: Tensor) -> Tensor:
+    """X <- a X + (b G + c G^2) X with G = X X^T, five times."""
+    a, b, c = QUINTIC
     for _ in range(STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return (x.mT if tall else x).to(matrices.dtype)
+    return x
+
+
+def _iterate_gram(x: Tensor) -> Tensor:
+    """The same on (m, n) with m much less than n, at half the cost: every iterate is Q X.
+
+    With P = a I + b G + c G^2, Q <- P Q and G <- P G P are (m, m) products. Squaring X costs
+    half the digits, which fp32 has to spare and bf16 has not.
+    """
+    a, b, c = QUINTIC
+    gram, q = x @ x.mT, torch.eye(x.shape[-2], device=x.device)
+    for step in range(STEPS):
+        p = b * gram + c * (gram @ gram)
+        p.diagonal(dim1=-2, dim2=-1).add_(a)
+        q = p @ q if step else p
+        if step < STEPS - 1:
+            gram = p @ gram @ p
+    return q @ x
 
 
 class Muon(torch.optim.Optimizer):

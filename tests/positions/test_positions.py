@@ -11,7 +11,7 @@ from diffgen.models.dit import DiT
 from diffgen.models.tokens import grid_coords
 from diffgen.positions import Position, Rope, SinCos, build_position
 from diffgen.positions.rope import axial_angles, rotate
-from diffgen.positions.sincos import sincos_2d
+from diffgen.positions.sincos import onto_trained_grid, sincos_2d
 
 HEAD = 16
 COORDS = torch.tensor([[0.0, 0.0], [1.0, 4.0], [7.0, 2.0], [2.5, 0.25]])
@@ -56,11 +56,12 @@ def random_dit(position: Position | dict, sample_size=(8, 8)) -> DiT:
 
 
 def test_each_kind_builds_its_class():
-    assert type(build_position(NoPosition(), 32, 2)) is Position
-    assert type(build_position(SinCosConfig(), 32, 2)) is SinCos
-    rope = build_position(RopeConfig(theta=50.0, additive=True), 32, 2)
+    assert type(build_position(NoPosition(), 32, 2, (8, 8))) is Position
+    assert type(build_position(SinCosConfig(), 32, 2, (8, 8))) is SinCos
+    rope = build_position(RopeConfig(theta=50.0), 32, 2, (8, 8))
     assert isinstance(rope, Rope)
-    assert (rope.hidden_size, rope.head_size, rope.theta, rope.additive) == (32, 16, 50.0, True)
+    assert (rope.head_size, rope.theta) == (16, 50.0)
+    assert isinstance(rope.additive, SinCos)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_each_kind_builds_its_class():
 )
 def test_the_hooks_keep_their_shapes(config, embeds, rotates):
     """Padded (B, N, 2) and packed (N, 2) coordinates alike; absent hooks give None."""
-    encoding = build_position(config, 32, 2)
+    encoding = build_position(config, 32, 2, (8, 8))
     for coords in (COORDS, COORDS.expand(3, -1, -1)):
         lead = coords.shape[:-1]
         assert torch.equal(encoding.place(coords, SIZES, None), coords)
@@ -95,7 +96,20 @@ def test_sincos_at_values_worked_out_by_hand():
     ]
     found = sincos_2d(torch.tensor([row, column]), 8)
     torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=1e-7)
-    assert SinCos(8).embed(torch.tensor([[0.0, 0.0]]), SIZES).tolist() == [[0, 0, 1, 1, 0, 0, 1, 1]]
+    assert SinCos(8, (8, 8)).embed(torch.tensor([[0.0, 0.0]]), SIZES).tolist() == [
+        [0, 0, 1, 1, 0, 0, 1, 1]
+    ]
+
+
+def test_sincos_on_another_grid_stays_within_the_trained_range():
+    """The centres of an (8, 16) grid lie between those of the trained (4, 4) one."""
+    coords = grid_coords(8, 16)
+    moved = onto_trained_grid(coords, torch.tensor([8.0, 16.0]), (4, 4))
+    assert moved.min() > -0.5
+    assert moved.max() < 3.5
+    torch.testing.assert_close(moved[0], torch.tensor([-0.25, -0.375]))
+    same = onto_trained_grid(grid_coords(4, 4), torch.tensor([4.0, 4.0]), (4, 4))
+    assert torch.equal(same, grid_coords(4, 4))
 
 
 def test_rope_angles_at_values_worked_out_by_hand():

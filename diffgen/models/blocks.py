@@ -10,9 +10,14 @@ from diffgen.models.attention import Layout
 from diffgen.positions.rope import rotate
 
 
+def at_least_fp32(x: Tensor) -> Tensor:
+    """bf16 and fp16 as fp32; wider types as they are."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 def layer_norm(x: Tensor) -> Tensor:
-    """LayerNorm over the last axis without weights, eps 1e-6, computed in fp32."""
-    return F.layer_norm(x.float(), x.shape[-1:], eps=1e-6).to(x.dtype)
+    """LayerNorm over the last axis without weights, eps 1e-6, computed in fp32 or wider."""
+    return F.layer_norm(at_least_fp32(x), x.shape[-1:], eps=1e-6).to(x.dtype)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -73,7 +78,7 @@ class Attention(nn.Module):
         if self.qk_norm:
             q, k = layer_norm(q), layer_norm(k)
         if rotation is not None:
-            q, k = (rotate(z.float(), *rotation).to(v.dtype) for z in (q, k))
+            q, k = (rotate(at_least_fp32(z), *rotation).to(v.dtype) for z in (q, k))
         if logit_scale is not None:
             q = q * logit_scale.to(q.dtype)
         return self.proj(layout.attend(q, k, v).flatten(-2))

@@ -104,7 +104,7 @@ def test_any_size_the_patch_divides_is_taken(height, width):
 def laid_out(model: DiT, layout: str):
     """The outputs (one a grid) of the same batch padded, packed, or one image at a time."""
     images, t, y = inputs()
-    tokens = [patchify(image[None], 2)[0] for image in images]
+    tokens = [patchify(image[None], 2)[0].to(model.dtype) for image in images]
     coords = [grid_coords(*grid) for grid in GRIDS]
     lengths = torch.tensor([len(piece) for piece in tokens])
     if layout == "alone":
@@ -116,7 +116,7 @@ def laid_out(model: DiT, layout: str):
         out = model.forward_tokens(torch.cat(tokens), torch.cat(coords), t, y, lengths=lengths)
         return list(out.split(lengths.tolist()))
     width = int(lengths.max()) + 2  # padding in every row
-    padded = torch.full((len(tokens), width, tokens[0].shape[1]), 9.0)
+    padded = torch.full((len(tokens), width, tokens[0].shape[1]), 9.0, dtype=model.dtype)
     places = torch.full((len(tokens), width, 2), 77.0)
     mask = torch.arange(width) < lengths[:, None]
     padded[mask], places[mask] = torch.cat(tokens), torch.cat(coords)
@@ -134,18 +134,18 @@ def laid_out(model: DiT, layout: str):
 )
 @pytest.mark.parametrize("layout", ["padded", "packed"])
 def test_a_mixed_batch_gives_the_numbers_of_its_images_alone(options, layout):
-    """Values, and the gradient of every parameter, whatever the layout."""
+    """Values, and the gradient of every parameter, whatever the layout; exactly, in fp64."""
     results, gradients = [], []
     for each in ("alone", layout):
-        model = tiny(**options)
+        model = tiny(**options).double()
         out = torch.cat(laid_out(model, each))
         (out.sin().sum() / len(out)).backward()
         results.append(out.detach())
         gradients.append({name: p.grad for name, p in model.named_parameters()})
-    torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-9)
     for name, gradient in gradients[0].items():
         assert gradient.any(), name
-        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-9, msg=name)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ def layer_norm(x: Tensor) -> Tensor:
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """x * (1 + scale) + shift."""
-    return x * (1 + scale) + shift
+    return torch.addcmul(shift, x, 1 + scale)
 
 
 class Mlp(nn.Module):
@@ -110,8 +110,8 @@ class Block(nn.Module):
         attended = self.attn(
             modulate(layer_norm(x), shift_a, scale_a), layout, rotation, logit_scale
         )
-        x = x + gate_a * attended
-        return x + gate_m * self.mlp(modulate(layer_norm(x), shift_m, scale_m))
+        x = torch.addcmul(x, gate_a, attended)
+        return torch.addcmul(x, gate_m, self.mlp(modulate(layer_norm(x), shift_m, scale_m)))
 
 
 class FinalLayer(nn.Module):

@@ -23,8 +23,8 @@ def axial_angles(coords: Tensor, head_size: int, theta: float) -> Tensor:
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn channel pairs (2j, 2j + 1) of ``x`` (..., D); ``cos`` and ``sin`` are (..., D / 2)."""
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2)
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))  # one pass instead of six
+    return torch.view_as_real(pairs * torch.complex(cos, sin).to(pairs.dtype)).flatten(-2)
 
 
 class Rope(Position):

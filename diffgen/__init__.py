@@ -4,7 +4,6 @@ The names below load their modules, and so torch, only when they are first used:
 configuration, printing ``--help`` or refusing a mistake stays instant.
 """
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,3 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'diffgen' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
-
-
-if "diffusers" in sys.modules:  # so that diffusers.DiffusionPipeline can load our folders
-    import_module("diffgen.pipeline")

@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from huggingface_hub import HfApi
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from diffgen.card import model_card
@@ -66,7 +67,10 @@ class DiffGenPipeline(DiffusionPipeline):
             UserError: there is no such source, or it holds no diffgen pipeline.
         """
         source = resolve(str(pretrained_model_name_or_path))
-        pipe = super().from_pretrained(str(source.pipeline), **kwargs)
+        try:
+            pipe = super().from_pretrained(str(source.pipeline), **kwargs)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise UserError(f"source: {source.pipeline} cannot be loaded: {error}") from error
         pipe._run = source.run
         return pipe
 

@@ -54,12 +54,14 @@ def evaluate(config: EvaluateConfig) -> None:
             f"reference: {config.reference} has too few images for k = {config.k}: "
             f"{len(real.reference)} and {len(real.other)} after halving"
         )
-    reader = load_reader()
+    reader = load_reader("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
     if from_folder:
         images = folder_reading(config.source, size, count, config.batch_size, reader)
     else:
         images = model_reading(config, size, count, reader)
     count = len(images.features)
+    if count <= config.k:
+        raise UserError(f"source: {config.source} has {count} images, k = {config.k} needs more")
     reference = read_real(reader, real.reference, real.class_names, config.batch_size)
     other = read_real(reader, real.other, real.class_names, config.batch_size)[:count]
     scores, floor = (compare(reference, reading, config.k) for reading in (images, other))
@@ -108,9 +110,13 @@ def real_images(reference: str, size: str, count: int) -> RealImages:
             return _parts(held_out, range(first), trained, range(second))
         case _:
             folder = build_images(FolderConfig(path=Path(reference), size=size))
-            mixed = torch.randperm(len(folder), generator=torch.Generator().manual_seed(0)).tolist()
+            mixed = _mixed(len(folder))
             half = len(folder) // 2
             return _parts(folder, mixed[:half][:count], folder, mixed[half:][:count])
+
+
+def _mixed(count: int) -> list[int]:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
 
 
 def _parts(
@@ -136,9 +142,9 @@ def _real_batches(images: "Subset[Any]", batch_size: int, what: str) -> Pairs:
 
 
 def folder_reading(source: str, size: str, count: int, batch_size: int, reader: Any) -> Reading:
-    """Read the first ``count`` images of a folder, by name."""
+    """Read ``count`` images of a folder, drawn by a fixed seed: names may be sorted by class."""
     images = build_images(FolderConfig(path=Path(source), size=size))
-    chosen: Subset[Any] = Subset(images, range(min(count, len(images))))  # type: ignore[arg-type]
+    chosen: Subset[Any] = Subset(images, _mixed(len(images))[:count])  # type: ignore[arg-type]
     return read(reader, _real_batches(chosen, batch_size, "reading images"), images.class_names)
 
 

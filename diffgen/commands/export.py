@@ -40,9 +40,9 @@ class Exporter:
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
-    def save(self, model: DiT, state: TrainingState) -> None:
-        """Put the averaged weights, as ``ema.export`` asks, into ``pipeline/``."""
-        pipe = self.pipeline(model, self.export_weights(state))
+    def save(self, model: DiT, weights: dict[str, Tensor]) -> None:
+        """Put averaged weights into ``pipeline/``."""
+        pipe = self.pipeline(model, weights)
         write_folder(self.folder.pipeline, lambda path: pipe.save_pretrained(path))
 
     def snapshot(self, state: TrainingState) -> None:

@@ -5,6 +5,7 @@ from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.sampling import SamplingConfig
 from diffgen.config.train import TrainConfig
 from diffgen.data.pixels import to_pil
+from diffgen.errors import UserError
 from diffgen.files import write_file
 from diffgen.pipeline import DiffGenPipeline, load_pipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn
@@ -21,7 +22,10 @@ def draw_report(config: TrainConfig, folder: RunFolder) -> None:
     write_file(picture, sheet.save)
     print(f"\npictures  {picture}")
     if config.report.num_images:
-        score(config, folder)
+        try:
+            score(config, folder)
+        except UserError as error:  # the training itself went well
+            print(f"not scored: {error}")
     print(next_commands(config, sizes, pipe.config.class_names))
 
 

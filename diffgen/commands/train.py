@@ -1,6 +1,7 @@
 """``train``: from a configuration to a run folder with a pipeline, pictures and scores."""
 
 import copy
+from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator
@@ -31,9 +32,16 @@ def train(config: TrainConfig) -> None:
         UserError: anything a user can mend; see its message.
     """
     accelerator = build_accelerator(config)
+    folder = RunFolder(config.out)
+    with folder.locked() if accelerator.is_main_process else nullcontext():
+        run(config, accelerator, folder)
+    accelerator.end_training()
+
+
+def run(config: TrainConfig, accelerator: Accelerator, folder: RunFolder) -> None:
+    """Build everything, train, export, report."""
     images = build_images(config.data)
     num_classes = class_count(config, images)
-    folder = RunFolder(config.out)
     if accelerator.is_main_process:
         folder.open(config)
     accelerator.wait_for_everyone()
@@ -44,7 +52,7 @@ def train(config: TrainConfig) -> None:
         in_channels=images[0][0].shape[0],
         sample_size=parse_size(config.data.size),
     )
-    state = build_state(config, model, accelerator, folder)
+    state = build_state(config, model, accelerator, folder, images.class_names)
     exporter = Exporter(config, folder, images.class_names[:num_classes])
     preview_model = copy.deepcopy(model)
 
@@ -54,7 +62,7 @@ def train(config: TrainConfig) -> None:
 
     def checkpoint(state: TrainingState) -> None:
         exporter.snapshot(state)
-        exporter.save(preview_model, state)
+        exporter.save(preview_model, state.ema.preview.weights)
 
     Loop(
         config=config,
@@ -68,10 +76,9 @@ def train(config: TrainConfig) -> None:
         hooks=Hooks(sample=preview, checkpoint=checkpoint),
     ).run()
     if accelerator.is_main_process:
-        if not folder.pipeline.exists():
-            exporter.save(preview_model, state)
+        exporter.snapshot(state)  # again: a kill may have come between checkpoint and export
+        exporter.save(preview_model, exporter.export_weights(state))
         draw_report(config, folder)
-    accelerator.end_training()
 
 
 def build_accelerator(config: TrainConfig) -> Accelerator:
@@ -116,7 +123,11 @@ def class_count(config: TrainConfig, images: ImageSource) -> int:
 
 
 def build_state(
-    config: TrainConfig, model: DiT, accelerator: Accelerator, folder: RunFolder
+    config: TrainConfig,
+    model: DiT,
+    accelerator: Accelerator,
+    folder: RunFolder,
+    class_names: tuple[str, ...],
 ) -> TrainingState:
     """Model, averages, optimisers and schedules: fresh, from another model, or resumed."""
     newest = Checkpoints(folder.path, config.train.keep_checkpoints).newest()
@@ -135,6 +146,7 @@ def build_state(
         ema=EMA(config.ema, model),
         optimizers=optimizers,
         schedules=build_schedules(config.schedule, optimizers, loop.images, loop.batch_size),
+        class_names=tuple(class_names),
     )
     if newest is not None:
         state.load(newest)

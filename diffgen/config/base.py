@@ -10,7 +10,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 class Section(BaseModel):
     """A part of a configuration: unknown keys are refused, docstrings are the help texts."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, frozen=True, allow_inf_nan=False
+    )
 
     def problems(self) -> Iterator[str]:
         """Mistakes that show only across fields or on the disk, as ``field: message`` lines.
@@ -41,7 +43,7 @@ Size = Annotated[str, AfterValidator(_normal_size)]
 
 
 def _number(value: Any) -> Any:
-    return int(value) if isinstance(value, str) and value.strip().isdigit() else value
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
 ReadNumber = BeforeValidator(_number)

@@ -40,7 +40,7 @@ def parse(schema: type[Schema], argv: list[str], prog: str) -> Schema:
     file = flags.pop("config", None)
     dry_run = flags.pop("dry_run", False)
     values = merge(read_yaml(Path(file)), flags) if file else flags
-    mistakes = [f"--{name}: unknown option{_nearest(name, known)}" for name in unknown]
+    mistakes = [f"{name}: unknown option{_nearest(name.lstrip('-'), known)}" for name in unknown]
     config, wrong = _validate(schema, values, known)
     mistakes += wrong
     if mistakes or config is None:
@@ -92,10 +92,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
     """``override`` laid over ``base``; a new ``kind`` or ``size`` starts its section afresh."""
     result = dict(base)
-    if override.get("kind", base.get("kind")) != base.get("kind"):
+    if "kind" in base and override.get("kind", base["kind"]) != base["kind"]:
         result = {}
-    if "size" in override and "depth" in base:  # a named model size brings its own widths
-        result = {k: v for k, v in base.items() if k not in ("depth", "hidden_size", "num_heads")}
+    widths = ("depth", "hidden_size", "num_heads")
+    if "size" in override and any(width in base for width in widths):
+        result = {k: v for k, v in base.items() if k not in widths}  # the named size brings its own
     for key, value in override.items():
         below = result.get(key)
         both = isinstance(value, dict) and isinstance(below, dict)
@@ -134,7 +135,17 @@ def _read_flags(
     source(args=_normal(argv))
     flags = {key: value for key, value in source().items() if value is not None}
     unknown = list(flags.pop("unknown", []))
-    return flags, [a[2:].split("=")[0] for a in unknown if a.startswith("--")], set(texts)
+    return flags, _unknown_names(unknown), set(texts)
+
+
+def _unknown_names(left_over: list[str]) -> list[str]:
+    """What argparse did not know, less the values that follow an unknown flag."""
+    names = []
+    for before, argument in zip(["", *left_over], left_over, strict=False):
+        is_value = before.startswith("--") and "=" not in before and not argument.startswith("-")
+        if not is_value:
+            names.append(argument.split("=")[0] if argument.startswith("--") else argument)
+    return names
 
 
 class _Parser(ArgumentParser):

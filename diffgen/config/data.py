@@ -1,17 +1,27 @@
 """Where training and reference images come from."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from diffgen.config.base import Section, Size, default_kind
+from diffgen.config.base import Section, Size, default_kind, parse_size
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
-class ShapesConfig(Section):
+class _EmbeddedConfig(Section):
+    size: Size
+
+    def problems(self) -> Iterator[str]:
+        """Yield a size too small to draw at."""
+        if min(parse_size(self.size)) < 8:
+            yield f"data.size: {self.size} is too small; both sides must be 8 pixels or more"
+
+
+class ShapesConfig(_EmbeddedConfig):
     """Drawn scenes of two objects on a soft gradient, made on the fly at any size."""
 
     kind: Literal["shapes"] = "shapes"
@@ -20,7 +30,7 @@ class ShapesConfig(Section):
     """Height x width of a training image [pixels]."""
 
 
-class DigitsConfig(Section):
+class DigitsConfig(_EmbeddedConfig):
     """1,797 handwritten digits (UCI), shipped with diffgen."""
 
     kind: Literal["digits"] = "digits"
@@ -57,10 +67,12 @@ class FolderConfig(Section):
 
 
 def image_files(folder: Path) -> Iterator[Path]:
-    """Every image below ``folder``, in no particular order; hidden files are passed over."""
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            yield path
+    """Every image below ``folder``, links followed, hidden files and folders passed over."""
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                yield Path(place) / name
 
 
 DataConfig = Annotated[

@@ -6,13 +6,15 @@ from pydantic import Field
 
 from diffgen.config.base import Section, default_kind
 
+Width = Annotated[float, Field(ge=0.01, le=0.25)]
+
 
 class PowerEMAConfig(Section):
     """Power-function averages of two widths (Karras et al. 2024, section 3)."""
 
     kind: Literal["power"] = "power"
     """Averaging profile."""
-    widths: tuple[float, float] = (0.05, 0.10)
+    widths: tuple[Width, Width] = (0.05, 0.10)
     """Relative standard deviations of the two averages [share of the training so far]."""
     export: float = Field(default=0.10, ge=0.01, le=0.15)
     """Width the pipeline exports [0.01 to 0.15]; one not tracked is rebuilt from the snapshots."""

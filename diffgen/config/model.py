@@ -45,7 +45,7 @@ class DiTConfig(Section):
     """Side of the square patch that becomes a token [pixels]."""
     mlp: Literal["mlp", "swiglu"] = "swiglu"
     """Feed-forward: GELU MLP (DiT) or SwiGLU (FiT)."""
-    mlp_ratio: float = Field(default=4.0, gt=0)
+    mlp_ratio: float = Field(default=4.0, ge=0.5, le=64)
     """Hidden width over token width; SwiGLU takes 2/3 of it at equal cost [ratio]."""
     qk_norm: bool = True
     """Normalise queries and keys before attention."""

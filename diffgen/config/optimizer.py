@@ -6,6 +6,8 @@ from pydantic import Field
 
 from diffgen.config.base import Section, default_kind
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
 
 class AdamWConfig(Section):
     """AdamW on every parameter."""
@@ -14,7 +16,7 @@ class AdamWConfig(Section):
     """Optimiser."""
     lr: float = Field(default=5e-4, gt=0)
     """Peak learning rate of AdamW."""
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     """AdamW's decay rates of the first and second moment [0 to 1]."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay [per unit of learning rate]."""
@@ -29,9 +31,9 @@ class MuonConfig(Section):
     """Peak learning rate of Muon."""
     momentum: float = Field(default=0.95, ge=0, lt=1)
     """Muon's (Nesterov) momentum [0 to 1]."""
-    lr: float = Field(default=2e-3, gt=0)
+    lr: float = Field(default=5e-3, gt=0)
     """Peak learning rate of AdamW."""
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     """AdamW's decay rates of the first and second moment [0 to 1]."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay [per unit of learning rate]."""
@@ -49,5 +51,5 @@ class ScheduleConfig(Section):
     """Linear warm-up from zero [images]."""
     decay: Literal["constant", "linear", "cosine"] = "cosine"
     """Shape of the fall to zero at the end; constant: none."""
-    decay_share: float = Field(default=0.6, gt=0, le=1)
+    decay_share: float = Field(default=0.7, ge=0.01, le=1)
     """Share of the training over which the rate falls, at its end [0 to 1]."""

@@ -25,7 +25,7 @@ class Source:
     """Height x width it was trained at [pixels]."""
 
 
-def resolve(source: str) -> Source:
+def resolve(source: str, field: str = "source") -> Source:
     """Find the pipeline folder ``source`` names and read its model's facts.
 
     Raises:
@@ -34,18 +34,18 @@ def resolve(source: str) -> Source:
     path = Path(source)
     run = None
     if not path.exists():
-        path = _from_hub(source)
+        path = _from_hub(source, field)
     elif not path.is_dir():
-        raise UserError(f"source: {source} is a file; give a run folder or a pipeline folder")
+        raise UserError(f"{field}: {source} is a file; give a run folder or a pipeline folder")
     elif not (path / "model_index.json").exists():
         run, path = path, path / "pipeline"
         if not (path / "model_index.json").exists():
             raise UserError(
-                f"source: {source} holds no pipeline (no pipeline/model_index.json); "
+                f"{field}: {source} holds no pipeline (no pipeline/model_index.json); "
                 "a training run writes one at its first checkpoint"
             )
-    index = _read_json(path / "model_index.json", source)
-    model = _read_json(path / "transformer" / "config.json", source)
+    index = _read_json(path / "model_index.json", field)
+    model = _read_json(path / "transformer" / "config.json", field)
     try:
         return Source(
             pipeline=path,
@@ -57,25 +57,25 @@ def resolve(source: str) -> Source:
             sample_size=(int(model["sample_size"][0]), int(model["sample_size"][1])),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UserError(f"source: {source} is not a diffgen pipeline ({error!r})") from None
+        raise UserError(f"{field}: {source} is not a diffgen pipeline ({error!r})") from None
 
 
-def _read_json(path: Path, source: str) -> dict[str, Any]:
+def _read_json(path: Path, field: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"source: {source} is not a diffgen pipeline: {path} is missing") from None
+        raise UserError(f"{field}: no diffgen pipeline: {path} is missing") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"source: {path} cannot be read: {error}") from None
+        raise UserError(f"{field}: {path} cannot be read: {error}") from None
     if not isinstance(content, dict):
-        raise UserError(f"source: {path} is not a JSON object")
+        raise UserError(f"{field}: {path} is not a JSON object")
     return content
 
 
-def _from_hub(source: str) -> Path:
+def _from_hub(source: str, field: str) -> Path:
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise UserError(
-            f"source: {source} does not exist; give a run folder, a pipeline folder or a hub id"
+            f"{field}: {source} does not exist; give a run folder, a pipeline folder or a hub id"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -86,5 +86,5 @@ def _from_hub(source: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"source: no folder {source} here, and the hub did not give it: {reason}"
+            f"{field}: no folder {source} here, and the hub did not give it: {reason}"
         ) from None

@@ -19,9 +19,9 @@ from diffgen.config.sampling import Device, SamplingConfig, device_problems
 class LoopConfig(Section):
     """The training loop. Everything that passes is counted in images seen."""
 
-    images: int = Field(default=76_800, ge=1)
+    images: int = Field(default=61_440, ge=1)
     """Length of the training [images seen]."""
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=16, ge=1)
     """Images an optimiser step sees, over all processes and accumulation [images]."""
     accumulation: int = Field(default=1, ge=1)
     """Pieces a process computes its share of a batch in, to save memory [count]."""
@@ -33,9 +33,9 @@ class LoopConfig(Section):
     """Processes that load data beside each training process [count]."""
     log_images: int = Field(default=1_280, ge=1)
     """Write a line of metrics.jsonl this often [images seen]."""
-    sample_images: int = Field(default=19_200, ge=0)
+    sample_images: int = Field(default=20_480, ge=0)
     """Draw a grid of samples this often; 0: never [images seen]."""
-    checkpoint_images: int = Field(default=19_200, ge=1)
+    checkpoint_images: int = Field(default=20_480, ge=1)
     """Save a checkpoint and the pipeline this often [images seen]."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints kept [count]."""
@@ -48,7 +48,12 @@ class ReportConfig(Section):
     """Sizes of the final picture grid, HEIGHTxWIDTH [pixels]; none given: the training size,
     half as large again, and both shapes of 1 to 2."""
     num_images: int = Field(default=512, ge=0)
-    """Images drawn to score the model at its training size; 0: no scoring [images]."""
+    """Images drawn to score the model at its training size, 8 or more; 0: none [images]."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield a number of images too small to score."""
+        if 0 < self.num_images < 8:
+            yield f"report.num_images: {self.num_images} is too few to score; give 0, or 8 or more"
 
 
 class TrainConfig(Section):
@@ -56,7 +61,7 @@ class TrainConfig(Section):
 
     out: Path = Path("runs/demo")
     """Run folder. Running the same command again resumes what it holds."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the weights, data order, noise, times and augmentation."""
     init: str | None = None
     """Start from the weights of this run folder, pipeline folder or hub id."""
@@ -85,6 +90,7 @@ class TrainConfig(Section):
         """Yield mistakes across fields and on the disk."""
         yield from self.data.problems()
         yield from self.model.problems()
+        yield from self.report.problems()
         yield from indivisible("data.size", self.data.size, self.model.patch_size)
         for size in self.report.sizes:
             yield from indivisible("report.sizes", size, self.model.patch_size)
@@ -95,10 +101,11 @@ class TrainConfig(Section):
             )
         yield from device_problems(self.device, "train.precision", self.train.precision == "bf16")
         yield from unwritable("out", self.out)
-        if self.init is not None:
+        resumed = any((self.out / "checkpoints").glob("images-*"))
+        if self.init is not None and not resumed:
             from diffgen.config.source import resolve
 
-            resolve(self.init)
+            resolve(self.init, "init")
 
 
 def unwritable(field: str, folder: Path) -> Iterator[str]:

@@ -82,5 +82,8 @@ def open_rgb(path: Path) -> Image.Image:
                 grey = np.asarray(upright).astype(np.float64) / 65535
                 upright = Image.fromarray((grey.clip(0, 1) * 255).round().astype(np.uint8))
             return upright.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (
+        *(UnidentifiedImageError, Image.DecompressionBombError),
+        *(OSError, SyntaxError, ValueError),
+    ) as error:
         raise UserError(f"{path} is not a readable image: {error}") from None

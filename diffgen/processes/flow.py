@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffgen.config.model import Prediction, TimeConvention
 
-SMALLEST_TIME = 0.05
+SMALLEST_TIME = 0.05  # bounds the weight of an x0 model's error near the image
 
 
 def per_sample(t: Tensor, x: Tensor) -> Tensor:
@@ -54,20 +54,22 @@ class Flow:
         return t * self.convention.scale
 
     def predict_velocity(self, model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """The model's velocity as eps - x0; models of direction "data" predict its negative.
-
-        From an x0 prediction it is (x_t - x0) / max(t, 0.05), bounded near the image as in JiT
-        (Li and He 2025).
-        """
+        """A velocity model's eps - x0; models of direction "data" predict its negative."""
         out = model(x_t, self.own_time(t), y)
-        if self.prediction == "x0":
-            return self.velocity_from_x0(x_t, out, t.clamp(min=SMALLEST_TIME))
         return out if self.convention.direction == "noise" else -out
 
     def loss(self, model: nn.Module, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """Squared error of the velocity, averaged over each sample: (B,) fp32."""
-        v = self.predict_velocity(model, self.add_noise(x0, eps, t), t, y)
-        return (v.float() - self.velocity(x0, eps)).square().flatten(1).mean(dim=1)
+        """Squared error of the velocity, averaged over each sample: (B,) fp32.
+
+        That of an x0 model's is (x0_predicted - x0)^2 / t^2, with t no smaller than 0.05.
+        """
+        x_t = self.add_noise(x0, eps, t)
+        if self.prediction == "x0":
+            out = model(x_t, self.own_time(t), y)
+            error = (out.float() - x0) / per_sample(t.clamp(min=SMALLEST_TIME), x0)
+        else:
+            error = self.predict_velocity(model, x_t, t, y).float() - self.velocity(x0, eps)
+        return error.square().flatten(1).mean(dim=1)
 
     def denoise(self, model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """The denoised prediction x0, fp32 like ``x_t`` (B, C, H, W), at times ``t`` (B,)."""

@@ -26,6 +26,8 @@ class GuidedDenoiser:
         """``x_t`` (B, C, H, W) fp32 at noise level ``sigma`` -> guided x0, same shape."""
         alpha = 1 - sigma
         passes = self.run.passes(sigma / alpha if alpha > 0 else float("inf"))
+        if "guide" in passes:
+            raise ValueError("a rule asked for a guide model, but none is given")
         null = torch.full_like(self.labels, self.null_label)
         labels = torch.cat([self.labels if name == "cond" else null for name in passes])
         t = x_t.new_full((len(labels),), sigma)

@@ -52,6 +52,8 @@ class TrainingState:
     ema: EMA
     optimizers: list[torch.optim.Optimizer]
     schedules: list[torch.optim.lr_scheduler.LambdaLR]
+    class_names: tuple[str, ...] = ()
+    """Classes of the data in label order; a run is not resumed on others."""
     seen: int = 0
     """Images seen."""
     window: Window = field(default_factory=Window)
@@ -67,8 +69,20 @@ class TrainingState:
             "schedules": [schedule.state_dict() for schedule in self.schedules],
         }
         torch.save(state, folder / "optimizer.pt")
-        progress = {"images_seen": self.seen, "window": asdict(self.window)}
+        progress = {
+            "images_seen": self.seen,
+            "window": asdict(self.window),
+            "class_names": list(self.class_names),
+        }
         (folder / "state.json").write_text(json.dumps(progress))
+
+    def _same_classes(self, saved: list[str], folder: Path) -> None:
+        if list(self.class_names) != saved:
+            raise UserError(
+                f"data: {folder} was trained on the classes {', '.join(saved)}, but the data now "
+                f"has {', '.join(self.class_names)}; bring the old ones back, or choose another "
+                "--out with --init"
+            )
 
     def load(self, folder: Path) -> None:
         """Restore everything from ``folder``.
@@ -78,6 +92,7 @@ class TrainingState:
         """
         try:
             progress = json.loads((folder / "state.json").read_text())
+            self._same_classes(progress["class_names"], folder)
             self.model.load_state_dict(load_file(folder / "model.safetensors"))
             for average in self.ema.averages:
                 stored = load_file(folder / f"ema-{average.name}.safetensors")

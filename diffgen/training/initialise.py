@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -29,10 +30,13 @@ def adopt_weights(model: nn.Module, source: str) -> Adopted:
     Raises:
         UserError: the source is none, or nothing of it fits.
     """
-    folder = resolve(source).pipeline / "transformer"
+    folder = resolve(source, "init").pipeline / "transformer"
     stored = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        stored.update(load_file(file))
+    try:
+        for file in sorted(folder.glob("*.safetensors")):
+            stored.update(load_file(file))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"init: the weights in {folder} cannot be read: {error}") from None
     own = model.state_dict()
     fits = [name for name in own if name in stored and stored[name].shape == own[name].shape]
     if not fits:

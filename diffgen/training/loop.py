@@ -74,7 +74,7 @@ class Loop:
                 saving = done or crossed(state.seen, batch, settings.checkpoint_images)
                 logging = done or crossed(state.seen, batch, settings.log_images)
                 if logging or saving:
-                    self._collect(pending)
+                    self._collect(pending, norm)
                 if logging:
                     speed = (state.seen - logged) / (time.perf_counter() - clock)
                     self._log(bar, norm, speed)
@@ -128,11 +128,11 @@ class Loop:
             schedule.step()
         return self.accelerator.reduce(total, "mean"), norm
 
-    def _collect(self, pending: torch.Tensor) -> None:
-        """Move the losses summed on the device into the window; refuse bad ones."""
+    def _collect(self, pending: torch.Tensor, norm: torch.Tensor) -> None:
+        """Move the losses summed on the device into the window; refuse bad ones, or gradients."""
         self.state.window.total += pending.item()
         pending.zero_()
-        if not math.isfinite(self.state.window.total):
+        if not math.isfinite(self.state.window.total) or not math.isfinite(norm.item()):
             newest = self.checkpoints.newest()
             kept = f"the last good checkpoint is {newest}" if newest else "none was saved yet"
             raise UserError(

@@ -1,5 +1,7 @@
 """The command line: YAML, overrides, help, and every mistake in one message."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -7,6 +9,8 @@ from diffgen.config.command_line import load, merge, parse, to_yaml
 from diffgen.config.fields import fields
 from diffgen.config.train import TrainConfig
 from diffgen.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 def read(*argv):
@@ -38,7 +42,7 @@ def test_flags_override_yaml_and_yaml_overrides_defaults(tmp_path):
 
 
 def test_underscores_and_dashes_are_the_same():
-    assert read("--train.batch_size", "32") == read("--train.batch-size=32")
+    assert read("--train.batch_size", "32") == read("--train.batch-size=32") != read()
 
 
 def test_resolved_yaml_reads_back_the_same(tmp_path):
@@ -91,7 +95,7 @@ def test_help_shows_the_default_kind_and_each_kinds_default(capsys):
         read("--help")
     text = " ".join(capsys.readouterr().out.split())
     assert "Source of the images. (default: shapes)" in text
-    assert "(default: 0.0005 for adamw, 0.002 for muon)" in text
+    assert "(default: 0.0005 for adamw, 0.005 for muon)" in text
 
 
 def test_every_mistake_in_one_message():
@@ -126,7 +130,7 @@ def test_every_mistake_in_one_message():
         (["--train.precision", "bf16", "--device", "cpu"], "train.precision: bf16 needs a GPU"),
         (["--model.num-heads", "3"], "model.num_heads: 3 does not divide model.hidden_size 128"),
         (["--train.accumulation", "3"], "train.accumulation: 3 does not divide"),
-        (["--init", "./nothing"], "source: ./nothing does not exist"),
+        (["--init", "./nothing"], "init: ./nothing does not exist"),
         (["--lr", "1"], "--lr: unknown option; did you mean optimizer.lr?"),
     ],
 )
@@ -166,3 +170,40 @@ def test_choices_between_numbers_and_pairs_are_read_from_text():
     assert "model.patch_size: input should be 1, 2, 4 or 8 (got 3)" in refusal(
         "--model.patch-size", "3"
     )
+
+
+@pytest.mark.parametrize(
+    ("argv", "stray"),
+    [(["configs/demo.yaml"], "configs/demo.yaml"), (["model.depth=3"], "model.depth=3")],
+)
+def test_stray_arguments_are_refused(argv, stray):
+    assert f"{stray}: unknown option" in refusal(*argv)
+
+
+def test_a_flag_that_repeats_the_default_kind_keeps_the_files_fields(tmp_path):
+    (tmp_path / "a.yaml").write_text("optimizer: {muon_lr: 0.5}\n")
+    config = read("--config", "a.yaml", "--optimizer.kind", "muon")
+    assert config.optimizer.muon_lr == 0.5
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--optimizer.betas", "1.5,0.9"],
+        ["--ema.widths", "0,0.1"],
+        ["--model.mlp-ratio", "inf"],
+        ["--schedule.decay-share", "1e-18"],
+        ["--seed", "4294967296"],
+        ["--sampling.guidance-scale", "nan"],
+        ["--data.size", "4x4"],
+        ["--report.num-images", "4"],
+    ],
+)
+def test_numbers_out_of_range_are_refused(argv):
+    assert argv[0][2:].replace("-", "_") in refusal(*argv)
+
+
+@pytest.mark.parametrize("name", ["demo", "digits", "debug"])
+def test_every_recipe_reads(name):
+    config = read("--config", str(ROOT / f"configs/{name}.yaml"))
+    assert (config == TrainConfig()) == (name == "demo")

@@ -116,7 +116,8 @@ def test_generate_gives_the_sizes_asked_for_and_can_repeat_itself(trained):
             "star-seed0-00002.png",
         ]
         for file in files:
-            assert Image.open(file).size == (width, height)
+            with Image.open(file) as image:
+                assert image.size == (width, height)
             assert file.read_bytes() == (folder / "b" / size / file.name).read_bytes()
         assert (folder / "a" / f"sheet-{size}.png").exists()
     settings = json.loads((folder / "a/settings.json").read_text())

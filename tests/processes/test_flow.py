@@ -172,20 +172,16 @@ class Clean(nn.Module):
         return self.answer
 
 
-def test_an_x0_model_denoises_to_its_output_and_its_velocity_follows():
+def test_an_x0_model_denoises_to_its_output_and_loses_nothing_when_right():
     flow = Flow(TimeConvention(), "x0")
     x_t, y = FLOW.add_noise(X0, EPS, TIMES), torch.arange(5)
     right = Clean(X0)
     assert torch.equal(flow.denoise(right, x_t, TIMES, y), X0.float())
-    v = flow.predict_velocity(right, x_t, TIMES, y)
-    torch.testing.assert_close(v[1:], FLOW.velocity(X0, EPS)[1:], rtol=0, atol=1e-12)
-    # Below t = 0.05 the divisor stays there: at 0.001 the velocity is 50 times too short.
-    torch.testing.assert_close(v[0], FLOW.velocity(X0, EPS)[0] / 50, rtol=0, atol=1e-12)
+    assert flow.loss(right, X0, EPS, TIMES, y).max() < 1e-12
 
 
-def test_the_loss_of_an_x0_model_is_that_of_its_velocity():
+def test_the_loss_of_an_x0_model_is_that_of_its_velocity_bounded_near_the_image():
     flow = Flow(TimeConvention(), "x0")
-    off = Clean(X0 + 0.1)
-    losses = flow.loss(off, X0, EPS, TIMES, torch.arange(5)).double()
-    expected = (0.1 / TIMES[1:]) ** 2
-    torch.testing.assert_close(losses[1:], expected, rtol=1e-5, atol=0)
+    losses = flow.loss(Clean(X0 + 0.1), X0, EPS, TIMES, torch.arange(5)).double()
+    expected = (0.1 / TIMES.clamp(min=0.05)) ** 2
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=0)

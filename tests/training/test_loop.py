@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import diffgen.commands.train as command
 from diffgen import DiffGenPipeline, DiT
 from diffgen.commands.train import train
 from diffgen.config.train import TrainConfig
+from diffgen.data.source import build_images
 from diffgen.errors import UserError
 from diffgen.sampling.schedulers import build_scheduler
 from diffgen.training.checkpoint import Checkpoints, seen_of
@@ -244,6 +246,7 @@ def test_a_bad_loss_stops_the_training_and_names_the_last_good_checkpoint(tmp_pa
         DiT.build(config.model, num_classes=8, in_channels=3, sample_size=(16, 16)),
         command.build_accelerator(config),
         command.RunFolder(config.out),
+        build_images(config.data).class_names,
     )
     assert state.seen == seen_of(good)
 
@@ -261,7 +264,7 @@ def test_a_bad_loss_before_any_checkpoint_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"optimizer": {"kind": "muon", "lr": 0.5}}, "optimizer.lr: 0.002 there, 0.5 here"),
+        ({"optimizer": {"kind": "muon", "lr": 0.5}}, "optimizer.lr: 0.005 there, 0.5 here"),
         ({"model": {"hidden_size": 64}}, "model.hidden_size: 32 there, 64 here"),
         ({"seed": 3}, "seed: 0 there, 3 here"),
         ({"train": {"batch_size": 16}}, "train.batch_size"),
@@ -368,3 +371,64 @@ def test_crossing_a_multiple(seen, batch, every, expected):
     """True when one of ``seen - batch + 1 ... seen`` is a multiple of ``every``."""
     assert crossed(seen, batch, every) is expected
     assert expected == any(k % every == 0 for k in range(seen - batch + 1, seen + 1))
+
+
+def coloured(folder: Path, *names: str) -> Path:
+    """Four plain 16 x 16 pictures in a class folder of each name."""
+    for shade, name in enumerate(names):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(4):
+            colour = (60 * shade, 10 * i, 90)
+            Image.new("RGB", (16, 16), colour).save(folder / name / f"{i}.png")
+    return folder
+
+
+def test_a_run_is_not_resumed_on_other_classes(tmp_path):
+    data = {"kind": "folder", "path": coloured(tmp_path / "data", "b", "c"), "size": "16x16"}
+    config = settings(tmp_path / "run", data=data, model={"num_classes": 4})
+    train(config)
+    before = tensors(config.out)
+    coloured(tmp_path / "data", "a")
+    with pytest.raises(UserError, match=r"classes b, c, but the data now\s+has a, b, c"):
+        train(config)
+    assert all(torch.equal(v, before[k]) for k, v in tensors(config.out).items())
+
+
+def test_a_second_training_in_the_same_folder_is_refused(tmp_path):
+    config = settings(tmp_path / "run")
+    with (
+        command.RunFolder(config.out).locked(),
+        pytest.raises(UserError, match="another training is writing"),
+    ):
+        train(config)
+
+
+def test_a_finished_run_is_exported_anew_at_another_width(tmp_path):
+    """Tracked widths from the checkpoint, others from the snapshots."""
+    exported = {}
+    for width in (0.10, 0.05, 0.07):
+        often = {"checkpoint_images": 8}
+        train(settings(tmp_path / "run", ema={"export": width}, train=often))
+        file = tmp_path / "run/pipeline/transformer/diffusion_pytorch_model.safetensors"
+        exported[width] = load_file(file)
+    checkpoint = newest(tmp_path / "run")
+    for width in (0.10, 0.05):
+        kept = load_file(checkpoint / f"ema-power-{width:g}.safetensors")
+        assert all(torch.equal(exported[width][name], kept[name]) for name in kept)
+    name = "blocks.0.attn.qkv.weight"
+    wide, narrow, between = (exported[width][name] for width in (0.10, 0.05, 0.07))
+    gap = (wide - narrow).norm()
+    assert 0 < (between - narrow).norm() < gap
+    assert 0 < (between - wide).norm() < gap
+
+
+def test_the_export_comes_back_after_a_kill_between_checkpoint_and_export(tmp_path):
+    config = settings(tmp_path / "run")
+    train(config)
+    files = sorted((tmp_path / "run/pipeline").rglob("*.safetensors"))
+    snapshots = sorted((tmp_path / "run/snapshots").iterdir())
+    whole = [file.read_bytes() for file in (*files, snapshots[-1])]
+    shutil.rmtree(tmp_path / "run/pipeline")
+    snapshots[-1].unlink()
+    train(config)
+    assert [file.read_bytes() for file in (*files, snapshots[-1])] == whole

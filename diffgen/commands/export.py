@@ -87,7 +87,7 @@ class Exporter:
                 f"ema.export: width {ema.export} cannot be rebuilt from {len(files)} snapshots; "
                 f"take one of {ema.widths}, or train with more snapshots"
             )
-        shares = iter(found.tolist())
+        shares = iter((found / found.sum()).tolist())  # an average of weights must not scale them
         rebuilt = {name: torch.zeros_like(w) for name, w in state.ema.preview.weights.items()}
         for file in files:
             tensors = load_file(file)

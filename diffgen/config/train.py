@@ -35,7 +35,7 @@ class LoopConfig(Section):
     """Write a line of metrics.jsonl this often [images seen]."""
     sample_images: int = Field(default=20_480, ge=0)
     """Draw a grid of samples this often; 0: never [images seen]."""
-    checkpoint_images: int = Field(default=20_480, ge=1)
+    checkpoint_images: int = Field(default=7_680, ge=1)
     """Save a checkpoint and the pipeline this often [images seen]."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints kept [count]."""

@@ -171,15 +171,15 @@ def test_a_finished_training_is_left_as_it_is(uninterrupted):
 
 
 def test_the_rate_warms_up_and_falls_as_configured(uninterrupted):
-    """Warm-up over 32 images; a cosine over the last 60 % of 96; Muon at 0.02, AdamW at 0.002.
+    """Warm-up over 32 images; a cosine over the last 70 % of 96; Muon at 0.02, AdamW at 0.005.
 
     A line at n images bears the rate of the step that follows, which ends at n + 8.
     """
     for line in lines(uninterrupted):
         seen = line["images"] + 8
-        progress = min(1, max(0, (seen - 0.4 * 96) / (0.6 * 96)))
+        progress = min(1, max(0, (seen - 0.3 * 96) / (0.7 * 96)))
         factor = min(1, seen / 32) * (1 + math.cos(math.pi * progress)) / 2
-        assert line["learning_rates"] == pytest.approx([0.02 * factor, 0.002 * factor], abs=1e-9)
+        assert line["learning_rates"] == pytest.approx([0.02 * factor, 0.005 * factor], abs=1e-9)
 
 
 def test_checkpoints_beyond_those_kept_go(uninterrupted):

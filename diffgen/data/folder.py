@@ -78,6 +78,10 @@ def open_rgb(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
+            if upright.mode == "F":
+                raise ValueError(
+                    "its pixels are floats of unknown range; save it with 8 or 16 bits"
+                )
             if upright.mode.startswith(("I;16", "I")):  # Pillow would clip 16 bits to white
                 grey = np.asarray(upright).astype(np.float64) / 65535
                 upright = Image.fromarray((grey.clip(0, 1) * 255).round().astype(np.uint8))

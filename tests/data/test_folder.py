@@ -114,6 +114,15 @@ class TestReading:
         pixels, _ = read(tmp_path, size="8x12")[0]
         assert torch.equal(to_uint8(pixels[None])[0], from_pil(upright))
 
+    def test_float_pixels_of_unknown_range_are_refused(self, tmp_path):
+        Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(
+            tmp_path / "a.tif"
+        )
+        with pytest.raises(
+            UserError, match=r"a\.tif is not a readable image: its pixels are floats"
+        ):
+            read(tmp_path)[0]
+
     @pytest.mark.parametrize("content", [b"", b"no picture at all", "truncated"])
     def test_a_broken_picture_is_named(self, tmp_path, content):
         fill(tmp_path, ["cat/good.png", "cat/whole.png"], size=(64, 64))

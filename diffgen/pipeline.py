@@ -27,6 +27,7 @@ from diffgen.sampling.schedulers import FlowScheduler, set_flow_sigmas
 from diffgen.sampling.walk import walk
 from diffgen.seeding import image_noise
 
+HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 OutputType = Literal["pil", "np", "pt", "latent"]
 
 
@@ -66,7 +67,8 @@ class DiffGenPipeline(DiffusionPipeline):
         Raises:
             UserError: there is no such source, or it holds no diffgen pipeline.
         """
-        source = resolve(str(pretrained_model_name_or_path))
+        hub = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
+        source = resolve(str(pretrained_model_name_or_path), hub=hub)
         try:
             pipe = super().from_pretrained(str(source.pipeline), **kwargs)
         except (OSError, SafetensorError, RuntimeError) as error:

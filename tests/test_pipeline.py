@@ -273,3 +273,20 @@ def test_what_a_cpu_cannot_do_is_said(folder):
         load_pipeline(folder, device="cuda")
     with pytest.raises(UserError, match=r"dtype: bf16"):
         load_pipeline(folder, dtype="bf16")
+
+
+def test_options_for_the_hub_reach_the_download(monkeypatch, tmp_path):
+    """No network here: what would be asked of the hub is looked at instead."""
+    import huggingface_hub
+
+    asked = {}
+
+    def download(repo, **options):
+        asked.update(options, repo=repo)
+        raise OSError("offline")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(UserError, match="the hub did not give it: offline"):
+        DiffGenPipeline.from_pretrained("owner/name", revision="v1", token="secret")
+    assert (asked["repo"], asked["revision"], asked["token"]) == ("owner/name", "v1", "secret")

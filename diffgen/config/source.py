@@ -17,7 +17,6 @@ class Source:
     run: Path | None
     """The run folder it came from, if it did."""
     patch_size: int
-    in_channels: int
     num_classes: int
     """0: unconditional."""
     class_names: tuple[str, ...]
@@ -25,8 +24,10 @@ class Source:
     """Height x width it was trained at [pixels]."""
 
 
-def resolve(source: str, field: str = "source") -> Source:
+def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = None) -> Source:
     """Find the pipeline folder ``source`` names and read its model's facts.
+
+    ``field`` names the option in complaints; ``hub`` goes to huggingface_hub (revision, token ...).
 
     Raises:
         UserError: there is no such folder or hub repository, or it holds no diffgen pipeline.
@@ -34,7 +35,7 @@ def resolve(source: str, field: str = "source") -> Source:
     path = Path(source)
     run = None
     if not path.exists():
-        path = _from_hub(source, field)
+        path = _from_hub(source, field, hub or {})
     elif not path.is_dir():
         raise UserError(f"{field}: {source} is a file; give a run folder or a pipeline folder")
     elif not (path / "model_index.json").exists():
@@ -51,7 +52,6 @@ def resolve(source: str, field: str = "source") -> Source:
             pipeline=path,
             run=run,
             patch_size=int(model["patch_size"]),
-            in_channels=int(model["in_channels"]),
             num_classes=int(model["num_classes"]),
             class_names=tuple(index.get("class_names") or ()),
             sample_size=(int(model["sample_size"][0]), int(model["sample_size"][1])),
@@ -72,7 +72,7 @@ def _read_json(path: Path, field: str) -> dict[str, Any]:
     return content
 
 
-def _from_hub(source: str, field: str) -> Path:
+def _from_hub(source: str, field: str, hub: dict[str, Any]) -> Path:
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise UserError(
             f"{field}: {source} does not exist; give a run folder, a pipeline folder or a hub id"
@@ -82,7 +82,7 @@ def _from_hub(source: str, field: str) -> Path:
 
     patterns = ["*.json", "*.safetensors", "**/*.json", "**/*.safetensors"]
     try:
-        return Path(snapshot_download(source, allow_patterns=patterns))
+        return Path(snapshot_download(source, allow_patterns=patterns, **hub))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

@@ -1,6 +1,7 @@
 """The pipeline as a user meets it: sizes, seeds, names, outputs, mistakes, folders."""
 
 import json
+import shutil
 
 import diffusers
 import numpy as np
@@ -290,3 +291,12 @@ def test_options_for_the_hub_reach_the_download(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="the hub did not give it: offline"):
         DiffGenPipeline.from_pretrained("owner/name", revision="v1", token="secret")
     assert (asked["repo"], asked["revision"], asked["token"]) == ("owner/name", "v1", "secret")
+
+
+def test_damaged_weights_are_a_message(folder, tmp_path):
+    broken = tmp_path / "pipeline"
+    shutil.copytree(folder, broken)
+    weights = broken / "transformer/diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="pipeline cannot be loaded"):
+        DiffGenPipeline.from_pretrained(broken)

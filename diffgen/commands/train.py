@@ -64,6 +64,8 @@ def run(config: TrainConfig, accelerator: Accelerator, folder: RunFolder) -> Non
         exporter.snapshot(state)
         exporter.save(preview_model, state.ema.preview.weights)
 
+    if state.seen and accelerator.is_main_process:
+        exporter.snapshot(state)  # a kill may have come between the checkpoint and its snapshot
     Loop(
         config=config,
         accelerator=accelerator,
@@ -76,7 +78,6 @@ def run(config: TrainConfig, accelerator: Accelerator, folder: RunFolder) -> Non
         hooks=Hooks(sample=preview, checkpoint=checkpoint),
     ).run()
     if accelerator.is_main_process:
-        exporter.snapshot(state)  # again: a kill may have come between checkpoint and export
         exporter.save(preview_model, exporter.export_weights(state))
         draw_report(config, folder)
 

@@ -432,3 +432,11 @@ def test_the_export_comes_back_after_a_kill_between_checkpoint_and_export(tmp_pa
     snapshots[-1].unlink()
     train(config)
     assert [file.read_bytes() for file in (*files, snapshots[-1])] == whole
+
+
+def test_a_training_that_cannot_be_scored_still_ends_well(tmp_path, capsys):
+    data = {"kind": "folder", "path": coloured(tmp_path / "data", "b"), "size": "16x16"}
+    train(settings(tmp_path / "run", data=data, report={"num_images": 8}))
+    said = capsys.readouterr().out
+    assert "not scored: reference:" in said
+    assert "python sample/generate.py" in said

@@ -50,6 +50,8 @@ def score(config: TrainConfig, folder: RunFolder) -> None:
     from diffgen.commands.evaluate import evaluate
 
     data = config.data
+    if data.kind == "hub":
+        raise UserError("kind hub has no held-out images; give eval/evaluate.py a --reference")
     reference = str(data.path) if data.kind == "folder" else data.kind
     sampling = config.sampling.model_dump()
     evaluate(
@@ -69,7 +71,7 @@ def next_commands(config: TrainConfig, sizes: list[str], class_names: list[str])
     """Commands that make sense now, ready to paste."""
     flags = " ".join(f"--size {size}" for size in sizes[1:3])
     chosen = f" --classes {','.join(class_names[:2])}" if class_names else ""
-    kind = config.data.kind if config.data.kind != "folder" else "DIR"
+    kind = config.data.kind if config.data.kind in ("shapes", "digits") else "DIR"
     return (
         "\nnext\n"
         f"  python sample/generate.py {config.out} {flags}{chosen}\n"

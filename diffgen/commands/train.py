@@ -8,9 +8,11 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from diffgen.commands.export import Exporter
+from diffgen.commands.left_out import tell_left_out
 from diffgen.commands.report import draw_report
 from diffgen.config.base import parse_size
 from diffgen.config.train import TrainConfig
+from diffgen.data.hub import HubStream
 from diffgen.data.order import TrainingData
 from diffgen.data.source import ImageSource, build_images
 from diffgen.errors import UserError
@@ -44,6 +46,7 @@ def run(config: TrainConfig, accelerator: Accelerator, folder: RunFolder) -> Non
     num_classes = class_count(config, images)
     if accelerator.is_main_process:
         folder.open(config)
+        tell_left_out(images, folder)
     accelerator.wait_for_everyone()
     set_seed(config.seed)
     model = DiT.build(
@@ -106,7 +109,7 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def class_count(config: TrainConfig, images: ImageSource) -> int:
+def class_count(config: TrainConfig, images: ImageSource | HubStream) -> int:
     """Classes of the model: as configured, or as many as the data has.
 
     Raises:

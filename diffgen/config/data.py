@@ -1,13 +1,17 @@
 """Where training and reference images come from."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from diffgen.config.base import Section, Size, default_kind, parse_size
+from diffgen.config.hub import HubConfig
+from diffgen.config.images import StoredImagesConfig
+from diffgen.errors import UserError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
@@ -39,44 +43,89 @@ class DigitsConfig(_EmbeddedConfig):
     """Height x width of a training image [pixels]."""
 
 
-class FolderConfig(Section):
+def parse_subset(text: str) -> tuple[int, int | None]:
+    """``"10:500"`` -> (10, 500), ``"10:"`` -> (10, None). Raises ValueError on anything else."""
+    match = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", text)
+    if match is None:
+        raise ValueError("must be START:STOP, for example 0:1000, :1000 or 1000:")
+    start, stop = int(match[1] or 0), int(match[2]) if match[2] else None
+    if stop is not None and stop <= start:
+        raise ValueError("STOP must be larger than START")
+    return start, stop
+
+
+def _normal_subset(text: str) -> str:
+    start, stop = parse_subset(text)
+    return f"{start}:{'' if stop is None else stop}"
+
+
+def _distinct(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("must name every class once")
+    return names
+
+
+class FolderConfig(StoredImagesConfig):
     """A folder of images: one sub-folder per class, or flat (one class)."""
 
     kind: Literal["folder"] = "folder"
     """Source of the images."""
     path: Path
     """Folder of images: one sub-folder per class, or flat. Needed with kind folder."""
-    size: Size = "32x32"
-    """Height x width of a training image [pixels]."""
-    crop: Literal["center", "random"] = "center"
-    """Fit an image to the size by ADM's centre crop, or by a random resized crop."""
-    crop_scale: float = Field(default=0.6, gt=0, le=1)
-    """Smallest share of the image's area a random crop keeps [0 to 1]; only for crop random."""
-    flip: bool = True
-    """Mirror half of the training images left to right."""
+    classes: Annotated[list[str], AfterValidator(_distinct)] = Field(default=[])
+    """Class folders to keep, in this order; none given: all, in the order of their names."""
+    files: Path | None = None
+    """Text file that lists the images, a path relative to the folder on every line, in that
+    order; none: every image below the folder, in the order of their names."""
+    subset: Annotated[str, AfterValidator(_normal_subset)] | None = None
+    """Keep the images START:STOP of the list, counted from 0; either end may be left out."""
+    subset_seed: int | None = Field(default=None, ge=0)
+    """Take the subset from the list shuffled by this seed; none: from the list as it is."""
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the folder on this disk."""
+        if self.subset is None and self.subset_seed is not None:
+            yield "data.subset_seed: changes nothing without data.subset, for example :1000"
+        if self.files is not None and not self.files.is_file():
+            yield f"data.files: {self.files} is not a file"
         if not self.path.exists():
             yield f"data.path: {self.path} does not exist"
         elif not self.path.is_dir():
             yield f"data.path: {self.path} is not a folder"
-        elif next(image_files(self.path), None) is None:
-            kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-            yield f"data.path: {self.path} holds no images ({kinds})"
+        else:
+            yield from self._class_problems()
+            if self.files is None and next(image_files(self.path), None) is None:
+                kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+                yield f"data.path: {self.path} holds no images ({kinds})"
+
+    def _class_problems(self) -> Iterator[str]:
+        known = class_folders(self.path)
+        there = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "") or "none"
+        for name in self.classes:
+            if name not in known:
+                yield f"data.classes: {name!r} is no folder in {self.path}; it has {there}"
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The names a class of ``folder`` may have, sorted."""
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def image_files(folder: Path) -> Iterator[Path]:
     """Every image below ``folder``, links followed, hidden files and folders passed over."""
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=_unlisted, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
                 yield Path(place) / name
 
 
+def _unlisted(error: OSError) -> None:
+    raise UserError(f"{error.filename} cannot be listed: {error.strerror}")
+
+
 DataConfig = Annotated[
-    ShapesConfig | DigitsConfig | FolderConfig,
+    ShapesConfig | DigitsConfig | FolderConfig | HubConfig,
     Field(discriminator="kind"),
     default_kind("shapes"),
 ]

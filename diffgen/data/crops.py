@@ -12,6 +12,7 @@ def center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
     Halve with a box filter while the picture is at least twice as large as needed, scale with
     bicubic until it just covers height x width, cut out the middle.
     """
+    image = _without_far_ends(image, height, width)
     while image.width >= 2 * width and image.height >= 2 * height:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = max(width / image.width, height / image.height)
@@ -19,6 +20,18 @@ def center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
     image = image.resize(covered, Image.Resampling.BICUBIC)
     left, top = (covered[0] - width) // 2, (covered[1] - height) // 2
     return image.crop((left, top, left + width, top + height))
+
+
+def _without_far_ends(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The middle of a picture that is over 16 times as long as the crop: scaled, a strip of
+    1 x 50,000 pixels would fill the memory."""
+    longest_width = math.ceil(16 * image.height * width / height)
+    longest_height = math.ceil(16 * image.width * height / width)
+    left = max(0, (image.width - longest_width) // 2)
+    top = max(0, (image.height - longest_height) // 2)
+    if left == top == 0:
+        return image
+    return image.crop((left, top, image.width - left, image.height - top))
 
 
 def random_resized_crop(

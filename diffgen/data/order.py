@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffgen.data.folder import Folder
+from diffgen.data.blocks import BlockOrder
+from diffgen.data.hub import HubStream
+from diffgen.data.images import StoredImages
 from diffgen.data.source import ImageSource
 from diffgen.seeding import stream_generator, stream_seed
 
@@ -26,6 +28,8 @@ class Sample(TypedDict):
     label: int
     number: int
     """Its place in the training, counted over all processes from 0."""
+    damage: str
+    """What is wrong with the image that this one stands in for; empty: it is the one meant."""
 
 
 @dataclass
@@ -49,19 +53,24 @@ class EpochOrder:
 class TrainingData(Dataset[Sample]):
     """Samples by their number in the training."""
 
-    def __init__(self, images: ImageSource, seed: int) -> None:
+    def __init__(self, images: ImageSource | HubStream, seed: int) -> None:
         self.images = images
         self.seed = seed
-        self.order = EpochOrder(len(images), seed)
+        self.order: BlockOrder | EpochOrder
+        if isinstance(images, HubStream):
+            self.order = images.order(seed)
+        else:
+            self.order = EpochOrder(len(images), seed)
 
     def __getitem__(self, number: int) -> Sample:
-        index = self.order.index(number)
-        if isinstance(self.images, Folder):
+        index, damage = self.order.index(number), ""
+        if isinstance(self.images, StoredImages | HubStream):
             generator = stream_generator(self.seed, "augment", number)
             image, label = self.images.augmented(index, generator)
+            damage = self.images.failed.get(index, "")
         else:
             image, label = self.images[index]
-        return {"image": image, "label": label, "number": number}
+        return {"image": image, "label": label, "number": number, "damage": damage}
 
 
 @dataclass(frozen=True)

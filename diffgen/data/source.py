@@ -1,13 +1,15 @@
 """From a data configuration to images."""
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, overload
 
 from torch import Tensor
 
 from diffgen.config.base import parse_size
 from diffgen.config.data import DataConfig, DigitsConfig, FolderConfig, ShapesConfig
+from diffgen.config.hub import HubConfig
 from diffgen.data.digits import Digits
 from diffgen.data.folder import Folder
+from diffgen.data.hub import Hub, HubStream
 from diffgen.data.shapes import Shapes
 
 Split = Literal["train", "held_out"]
@@ -25,8 +27,14 @@ class ImageSource(Protocol):
         """(image (3, H, W) fp32 in [-1, 1], label), without augmentation."""
 
 
-def build_images(config: DataConfig, split: Split = "train") -> ImageSource:
-    """The images a configuration names. A folder has no split of its own: it gives all."""
+@overload
+def build_images(
+    config: ShapesConfig | DigitsConfig | FolderConfig, split: Split = "train"
+) -> ImageSource: ...
+@overload
+def build_images(config: DataConfig, split: Split = "train") -> ImageSource | HubStream: ...
+def build_images(config: DataConfig, split: Split = "train") -> ImageSource | HubStream:
+    """The images a configuration names. Stored images have no split here: they are given whole."""
     height, width = parse_size(config.size)
     match config:
         case ShapesConfig():
@@ -35,3 +43,5 @@ def build_images(config: DataConfig, split: Split = "train") -> ImageSource:
             return Digits(height, width, split)
         case FolderConfig():
             return Folder(config)
+        case HubConfig():
+            return HubStream(config) if config.streaming else Hub(config)

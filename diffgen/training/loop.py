@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from diffgen.config.train import TrainConfig
+from diffgen.data.loader import load_batches
 from diffgen.data.order import BatchNumbers, Sample, TrainingData
 from diffgen.errors import UserError
 from diffgen.processes import Flow
@@ -50,7 +50,8 @@ class Loop:
         """Train from ``state.seen`` to the configured number of images.
 
         Raises:
-            UserError: the loss became NaN or infinite; the last good checkpoint is named.
+            UserError: the loss became NaN or infinite (the last good checkpoint is named), or an
+                image is damaged.
         """
         settings, state = self.config.train, self.state
         batch = settings.batch_size
@@ -58,7 +59,7 @@ class Loop:
         if state.seen >= stop:
             return
         self.checkpoints = Checkpoints(self.folder.path, settings.keep_checkpoints)
-        micro_batches = iter(self._loader(stop))
+        micro_batches = self._micro_batches(stop)
         self.model.train()
         clock, logged = time.perf_counter(), state.seen
         pending = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
@@ -84,7 +85,7 @@ class Loop:
                 if settings.sample_images and crossed(state.seen, batch, settings.sample_images):
                     self._beside(self.hooks.sample)
 
-    def _loader(self, stop: int) -> DataLoader:
+    def _micro_batches(self, stop: int) -> Iterator[Sample]:
         numbers = BatchNumbers(
             start=self.state.seen,
             stop=stop,
@@ -93,12 +94,8 @@ class Loop:
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
         )
-        return DataLoader(
-            self.data,
-            batch_sampler=numbers,
-            num_workers=self.config.train.workers,
-            pin_memory=self.accelerator.device.type == "cuda",
-        )
+        pin_memory = self.accelerator.device.type == "cuda"
+        return load_batches(self.data, numbers, self.config.train.workers, pin_memory)
 
     def _step(self, micro_batches: Iterator[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimiser step: (loss, gradient norm), both 0-d and still on the device."""

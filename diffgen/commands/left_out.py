@@ -1,0 +1,30 @@
+"""What of the data a training does without, told to the person who started it."""
+
+import sys
+
+from diffgen.data.folder import Folder
+from diffgen.data.hub import HubStream
+from diffgen.data.listing import SHOWN, some_lines
+from diffgen.data.source import ImageSource
+from diffgen.files import write_file
+from diffgen.training.run_folder import RunFolder
+
+
+def tell_left_out(images: ImageSource | HubStream, run: RunFolder) -> None:
+    """Name skipped files and class folders without images; all files in ``skipped.txt``."""
+    if not isinstance(images, Folder):
+        return
+    if images.empty_classes:
+        names = ", ".join(images.empty_classes)
+        print(f"data: no image is left of these class folders: {names}", file=sys.stderr)
+    if images.skipped:
+        lines = "".join(f"{path}: {why}\n" for path, why in images.skipped.items())
+        list_file = run.path / "skipped.txt"
+        write_file(list_file, lambda path: path.write_text(lines, "utf-8", "backslashreplace"))
+        count, total = len(images.skipped), len(images.skipped) + len(images.files)
+        where = f"; all are in {list_file}" if count > SHOWN else ""
+        print(
+            f"data: {count:,} of {total:,} images cannot be read and are skipped{where}\n"
+            f"{some_lines(images.skipped)}",
+            file=sys.stderr,
+        )

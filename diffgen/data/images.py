@@ -1,0 +1,107 @@
+"""Stored images as training images: what a folder and a dataset have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffgen.config.base import parse_size
+from diffgen.config.images import StoredImagesConfig
+from diffgen.data.crops import center_crop, random_resized_crop
+from diffgen.data.pixels import from_pil, from_uint8
+from diffgen.errors import UserError
+
+
+class DamagedImage(UserError):
+    """An image that cannot be read; under ``on_error: skip`` another stands in for it."""
+
+
+class StoredImages(ABC):
+    """A fixed, ordered set of labelled images that are opened one by one.
+
+    Under ``on_error: skip`` the next image that can be read stands in for a damaged one, with its
+    own label: which one it is depends on the images alone, so a resumed run meets the same.
+    """
+
+    def __init__(
+        self, config: StoredImagesConfig, labels: Sequence[int], class_names: tuple[str, ...]
+    ) -> None:
+        self.config = config
+        self.height, self.width = parse_size(config.size)
+        self.labels, self.class_names = labels, class_names
+        self.failed: dict[int, str] = {}
+        """Images found damaged so far, and what is wrong with them."""
+
+    @abstractmethod
+    def open(self, index: int) -> Image.Image:
+        """Image ``index`` as RGB, of any size. Raises DamagedImage, naming it."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """(centre-cropped image (3, H, W) float in [-1, 1], label).
+
+        Raises:
+            UserError: the image is damaged; it is named. Under ``skip``: all of them are.
+        """
+        return self._read(index, None)
+
+    def augmented(self, index: int, generator: torch.Generator) -> tuple[Tensor, int]:
+        """Like ``self[index]``, cropped and mirrored as the configuration says."""
+        return self._read(index, generator)
+
+    def _read(self, index: int, generator: torch.Generator | None) -> tuple[Tensor, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"there is no image {index} among {len(self)}")
+        in_turn = chain(range(index, len(self)), range(index))
+        found, image = first_readable(in_turn, self.open, self.failed, self.config.on_error)
+        return fitted(image, self.config, generator), self.labels[found]
+
+
+def first_readable(
+    indices: Iterable[int],
+    open_image: Callable[[int], Image.Image],
+    failed: dict[int, str],
+    on_error: str,
+) -> tuple[int, Image.Image]:
+    """The first of ``indices`` whose image can be opened, and the image.
+
+    Damaged ones on the way are noted in ``failed`` and not tried again.
+
+    Raises:
+        UserError: an image is damaged and ``on_error`` is raise, or all are.
+    """
+    for index in indices:
+        if index in failed:
+            continue
+        try:
+            return index, open_image(index)
+        except DamagedImage as error:
+            if on_error == "raise":
+                raise
+            failed[index] = str(error)
+    raise UserError("data: no image is left that can be read")
+
+
+def fitted(
+    image: Image.Image, config: StoredImagesConfig, generator: torch.Generator | None
+) -> Tensor:
+    """An RGB image of any size as (3, H, W) float in [-1, 1] of the configured size.
+
+    With a generator it is cropped and mirrored as the configuration says, without one it is
+    centre-cropped.
+    """
+    height, width = parse_size(config.size)
+    if generator is not None and config.crop == "random":
+        image = random_resized_crop(image, height, width, config.crop_scale, generator)
+    else:
+        image = center_crop(image, height, width)
+    pixels = from_uint8(from_pil(image))
+    mirrored = (
+        generator is not None and config.flip and bool(torch.rand((), generator=generator) < 0.5)
+    )
+    return pixels.flip(-1) if mirrored else pixels

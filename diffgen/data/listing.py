@@ -1,0 +1,156 @@
+"""Which files of a folder are trained on, in which order and under which class."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from diffgen.config.data import FolderConfig, class_folders, image_files, parse_subset
+from diffgen.data.scan import damaged_files
+from diffgen.errors import UserError
+from diffgen.seeding import stream_seed
+
+SHOWN = 20
+"""Lines of a list that a message shows."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a folder, in order."""
+
+    files: list[Path]
+    labels: list[int]
+    class_names: tuple[str, ...]
+    skipped: dict[Path, str]
+    """Damaged files that were left out, and why."""
+    empty_classes: tuple[str, ...]
+    """Class folders of which no image is left; they are no classes of the training."""
+
+
+def list_images(config: FolderConfig) -> Listing:
+    """Walk the folder, or read the list, choose, and leave out or refuse what is damaged.
+
+    Raises:
+        UserError: no images, images both in class folders and beside them, a class without
+            images, a subset out of range, a bad list, or damage under ``on_error: raise``.
+    """
+    folder = config.path
+    files = listed_files(config.files, folder) if config.files else sorted(image_files(folder))
+    if not files:
+        raise UserError(f"{config.files or folder} holds no images")
+    if not in_class_folders(files, folder):
+        if config.classes:
+            raise UserError(f"data.classes: {config.files or folder} names no class folders")
+        files, skipped = choose(files, config)
+        return Listing(files, [0] * len(files), (folder.absolute().name,), skipped, ())
+    wanted = config.classes or known_classes(files, config)
+    files, skipped = choose([f for f in files if class_of(f, folder) in wanted], config)
+    names = [class_of(path, folder) for path in files]
+    present = set(names)
+    class_names = tuple(name for name in wanted if name in present)
+    empty = tuple(name for name in wanted if name not in present)
+    if empty and config.classes:
+        raise UserError(f"data.classes: no image of {', '.join(empty)} is left to train on")
+    numbers = {name: number for number, name in enumerate(class_names)}
+    return Listing(files, [numbers[name] for name in names], class_names, skipped, empty)
+
+
+def choose(files: list[Path], config: FolderConfig) -> tuple[list[Path], dict[Path, str]]:
+    """The files of the subset that look sound, and the damaged ones.
+
+    Raises:
+        UserError: a subset out of range, damage under ``on_error: raise``, or nothing left.
+    """
+    if config.subset is not None:
+        files = [files[i] for i in subset_indices(len(files), config.subset, config.subset_seed)]
+    damaged = damaged_files(files, config.max_pixels)
+    if damaged and config.on_error == "raise":
+        raise UserError(refusal(damaged, len(files)))
+    sound = [path for path in files if path not in damaged]
+    if not sound:
+        raise UserError(f"{config.path} holds no image to train on\n{some_lines(damaged)}".rstrip())
+    return sound, damaged
+
+
+def listed_files(text_file: Path, folder: Path) -> list[Path]:
+    """The paths of a list, below ``folder`` and in its order; empty lines are passed over.
+
+    Raises:
+        UserError: the list cannot be read, or holds a path twice or one that leaves the folder.
+    """
+    try:
+        lines = text_file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"data.files: {text_file} cannot be read: {error}") from None
+    first: dict[PurePath, int] = {}
+    for number, line in enumerate(lines, start=1):
+        path = PurePath(line.strip())
+        if not path.parts:
+            continue
+        if path.is_absolute() or ".." in path.parts:
+            raise UserError(f"data.files: {text_file}:{number}: {path} is no path below {folder}")
+        if path in first:
+            earlier = first[path]
+            raise UserError(f"data.files: {text_file}:{number}: {path} is in line {earlier} too")
+        first[path] = number
+    return [folder / path for path in first]
+
+
+def known_classes(files: list[Path], config: FolderConfig) -> list[str]:
+    """Class folders, with or without images, or those that a list of files names; sorted."""
+    if config.files is None:
+        return class_folders(config.path)
+    return sorted({class_of(path, config.path) for path in files})
+
+
+def class_of(path: Path, folder: Path) -> str:
+    """The folder right below ``folder`` that ``path`` is in."""
+    return path.relative_to(folder).parts[0]
+
+
+def in_class_folders(files: list[Path], folder: Path) -> bool:
+    """True for images in class folders, False for a flat folder.
+
+    Raises:
+        UserError: some are in class folders and some are not.
+    """
+    loose = next((path for path in files if path.parent == folder), None)
+    nested = next((path for path in files if path.parent != folder), None)
+    if loose and nested:
+        raise UserError(
+            f"{folder} holds both class folders ({class_of(nested, folder)}, ...) and loose images "
+            f"({loose.name}, ...); put every image in a class folder, or none"
+        )
+    return nested is not None
+
+
+def subset_indices(count: int, subset: str, seed: int | None) -> list[int]:
+    """Places START:STOP of ``count``, or of them shuffled by ``seed``; ascending.
+
+    Raises:
+        UserError: the range reaches beyond them.
+    """
+    start, stop = parse_subset(subset)
+    if start >= count or (stop or 0) > count:
+        raise UserError(f"data.subset: {subset} reaches beyond the {count:,} images there are")
+    order = np.arange(count)
+    if seed is not None:
+        order = np.random.default_rng(stream_seed(seed, "subset", 0) + 2**63).permutation(count)
+    chosen: list[int] = np.sort(order[start:stop]).tolist()
+    return chosen
+
+
+def refusal(damaged: dict[Path, str], count: int) -> str:
+    """What a run that stops over damaged files says."""
+    return (
+        f"data: {len(damaged):,} of {count:,} images cannot be read; mend or remove them, or leave "
+        f"them out with --data.on-error skip\n{some_lines(damaged)}"
+    )
+
+
+def some_lines(damaged: dict[Path, str]) -> str:
+    """A line for each damaged file, up to SHOWN."""
+    lines = [f"  {path}: {why}" for path, why in list(damaged.items())[:SHOWN]]
+    if len(damaged) > SHOWN:
+        lines.append(f"  ... and {len(damaged) - SHOWN:,} more")
+    return "\n".join(lines)

@@ -1,0 +1,61 @@
+"""From sample numbers to batches, in this process or in workers beside it."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset, default_collate
+from tqdm import tqdm
+
+from diffgen.data.order import BatchNumbers, Sample, TrainingData
+from diffgen.errors import UserError
+
+
+class _Answers(Dataset[Any]):
+    """Samples, or the mistake that stands in the way of one.
+
+    A mistake crosses from a worker as a value: raised there, torch would wrap it in a traceback.
+    """
+
+    def __init__(self, data: TrainingData) -> None:
+        self.data = data
+
+    def __getitem__(self, number: int) -> Sample | UserError:
+        try:
+            return self.data[number]
+        except UserError as error:
+            return error
+
+
+def _collate(answers: list[Sample | UserError]) -> Any:
+    mistake = next((answer for answer in answers if isinstance(answer, UserError)), None)
+    return mistake or default_collate(answers)
+
+
+def load_batches(
+    data: TrainingData, numbers: BatchNumbers, workers: int, pin_memory: bool
+) -> Iterator[Sample]:
+    """The batches of ``numbers`` in turn.
+
+    Damaged images that others stand in for are named on the terminal, each once, and counted.
+
+    Raises:
+        UserError: an image is damaged and stops the run.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Answers(data),
+        batch_sampler=numbers,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+    )
+    named: set[str] = set()
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        for damage in batch.pop("damage"):
+            if damage and damage not in named:
+                named.add(damage)
+                line = f"data: {damage}; another stands in for it ({len(named)} so far)"
+                tqdm.write(line, file=sys.stderr)
+        yield batch

@@ -84,7 +84,9 @@ def can_hold_images(feature: Any) -> bool:
 
 def kind_of(feature: Any) -> str:
     """The type of a column in a word."""
-    return str(getattr(feature, "dtype", type(feature).__name__))
+    from datasets import Value
+
+    return str(feature.dtype) if isinstance(feature, Value) else type(feature).__name__
 
 
 def labels_of(rows: Any, columns: Columns, name: str) -> tuple[list[int], tuple[str, ...]]:

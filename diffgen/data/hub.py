@@ -27,8 +27,6 @@ class Hub(StoredImages):
     def __init__(self, config: HubConfig) -> None:
         rows = load(config)
         columns = choose_columns(rows.features, config)
-        if not len(rows):
-            raise UserError(f"data.name: {config.name} holds no rows")
         super().__init__(config, *labels_of(rows, columns, config.name))
         self._rows = undecoded(rows, columns)
         self._opener = RowOpener(config, columns)

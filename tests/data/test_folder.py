@@ -118,10 +118,8 @@ class TestReading:
         Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(
             tmp_path / "a.tif"
         )
-        with pytest.raises(
-            UserError, match=r"a\.tif is not a readable image: its pixels are floats"
-        ):
-            read(tmp_path)[0]
+        with pytest.raises(UserError, match=r"a\.tif: its pixels are floats"):
+            read(tmp_path)
 
     @pytest.mark.parametrize("content", [b"", b"no picture at all", "truncated"])
     def test_a_broken_picture_is_named(self, tmp_path, content):
@@ -129,10 +127,11 @@ class TestReading:
         whole = (tmp_path / "cat/whole.png").read_bytes()
         bad = tmp_path / "cat/bad.png"
         bad.write_bytes(whole[: len(whole) // 2] if content == "truncated" else content)
-        images = read(tmp_path)
-        with pytest.raises(UserError, match=r"cat/bad\.png is not a readable image"):
-            images[0]
-        assert images[1][0].shape == (3, 8, 8)  # the others can be read
+        with pytest.raises(UserError, match=r"1 of 3 images cannot be read(.|\n)*cat/bad\.png: "):
+            read(tmp_path)
+        images = read(tmp_path, on_error="skip")
+        assert [path.name for path in images.files] == ["good.png", "whole.png"]
+        assert list(images.skipped) == [bad]
 
 
 class TestPixels:
@@ -188,6 +187,17 @@ class TestCentreCrop:
             expected = side / 2 + (np.arange(count) - (count - 1) / 2) * pitch
             # Within a pixel of the result and the rounding of the scaled sides.
             np.testing.assert_allclose(places, expected, atol=pitch)
+
+    @pytest.mark.parametrize("shape", [(1, 1_000_000), (1_000_000, 1), (3, 5000), (1, 1)])
+    def test_a_strip_is_cut_before_it_is_scaled(self, shape):
+        """Scaled whole, the longest would be 64 x 64,000,000 pixels. The middle is red."""
+        pixels = np.zeros((*shape, 3), np.uint8)
+        margins = (3 * side // 8 if side > 3 else 0 for side in shape)
+        rows, columns = (slice(m, side - m) for m, side in zip(margins, shape, strict=True))
+        pixels[rows, columns, 0] = 255
+        out = center_crop(Image.fromarray(pixels), 64, 64)
+        assert out.size == (64, 64)
+        assert out.getcolors() == [(64 * 64, (255, 0, 0))]
 
     @settings(max_examples=60, deadline=None)
     @given(*[st.integers(1, 70)] * 2, *[st.integers(1, 24)] * 2)

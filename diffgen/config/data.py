@@ -50,7 +50,7 @@ def parse_subset(text: str) -> tuple[int, int | None]:
         raise ValueError("must be START:STOP, for example 0:1000, :1000 or 1000:")
     start, stop = int(match[1] or 0), int(match[2]) if match[2] else None
     if stop is not None and stop <= start:
-        raise ValueError("STOP must be larger than START")
+        raise ValueError("the stop must lie beyond the start")
     return start, stop
 
 

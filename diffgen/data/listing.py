@@ -105,7 +105,7 @@ def known_classes(files: list[Path], config: FolderConfig) -> list[str]:
 
 def class_of(path: Path, folder: Path) -> str:
     """The folder right below ``folder`` that ``path`` is in."""
-    return path.relative_to(folder).parts[0]
+    return path.parts[len(folder.parts)]
 
 
 def in_class_folders(files: list[Path], folder: Path) -> bool:

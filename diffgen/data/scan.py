@@ -30,6 +30,7 @@ def damaged_files(files: Sequence[Path], max_pixels: int) -> dict[Path, str]:
         return [fault(path, max_pixels) for path in chunk]
 
     found: dict[Path, str] = {}
+    Image.init()  # formats registered while threads look at files would be missed by some
     with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool, _bar(files) as bar:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
         for chunk, faults in zip(chunks, pool.map(look, chunks), strict=True):

@@ -161,6 +161,19 @@ def test_empty_folder_and_a_file_for_a_folder(tmp_path):
     assert "cannot be made" in refusal("--out", "file/run")
 
 
+def test_a_folder_is_described_by_flags(tmp_path):
+    for name in ("cat", "newt"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").touch()
+    argv = ["--data.kind", "folder", "--data.path", ".", "--data.classes", "newt,cat"]
+    argv += ["--data.subset", ":1", "--data.subset-seed", "3", "--data.background", "#8080ff"]
+    config = read(*argv)
+    assert config.data.classes == ["newt", "cat"]
+    assert (config.data.subset, config.data.subset_seed) == ("0:1", 3)
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load(TrainConfig, tmp_path / "config.yaml") == config
+
+
 def test_choices_between_numbers_and_pairs_are_read_from_text():
     config = read(
         "--model.patch-size", "2", "--model.time.scale", "1", "--optimizer.betas", "0.8,0.9"

@@ -43,6 +43,7 @@ def cases(pipeline, tmp_path):
     empty.mkdir()
     file = tmp_path / "file"
     file.write_text("")
+    folder = ["--data.kind", "folder", "--data.path", str(empty)]
     return [
         ("train", ["--model.depht", "3"], "did you mean model.depth?"),
         ("train", ["--train.images", "lots"], "train.images"),
@@ -50,6 +51,14 @@ def cases(pipeline, tmp_path):
         ("train", ["--config", "no.yaml"], "no.yaml does not exist"),
         ("train", ["--data.size", "33x32"], "not divisible by the patch size 4"),
         ("train", ["--data.kind", "folder", "--data.path", str(empty)], "holds no images"),
+        ("train", [*folder, "--data.background", "whitish"], "must be an opaque colour"),
+        ("train", [*folder, "--data.max-pixels", "1e12"], "data.max_pixels"),
+        ("train", [*folder, "--data.subset", "5:2"], "the stop must lie beyond the start"),
+        ("train", [*folder, "--data.subset-seed", "1"], "changes nothing without data.subset"),
+        ("train", [*folder, "--data.classes", "dog"], "'dog' is no folder"),
+        ("train", [*folder, "--data.files", "none.txt"], "data.files: none.txt is not a file"),
+        ("train", ["--data.kind", "hub"], "data.name: is needed"),
+        ("train", ["--data.kind", "hub", "--data.name", "./none"], "./none does not exist"),
         ("train", ["--train.precision", "bf16", "--device", "cpu"], "bf16 needs a GPU"),
         ("train", ["--out", str(file / "run")], "cannot be made"),
         ("train", ["--out", "/proc/run"], "is not writable"),  # for root too

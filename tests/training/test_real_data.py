@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from diffgen import DiffGenPipeline
+from diffgen.cli import launch
 from diffgen.commands.train import train
 from diffgen.config.train import TrainConfig
 from diffgen.data.digits import Digits
@@ -21,7 +22,7 @@ from diffgen.errors import UserError
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
-def settings(out: Path, images: int = 32, workers: int = 0, **data) -> TrainConfig:
+def settings(out: Path, images: int = 32, workers: int = 0, scored: int = 0, **data) -> TrainConfig:
     """A training of a tiny model in steps of 8 images."""
     return TrainConfig.model_validate(
         {
@@ -39,7 +40,7 @@ def settings(out: Path, images: int = 32, workers: int = 0, **data) -> TrainConf
                 "sample_images": 0,
             },
             "sampling": {"scheduler": "euler", "steps": 1},
-            "report": {"sizes": ["16x16"], "num_images": 0},
+            "report": {"sizes": ["16x16"], "num_images": scored},
         }
     )
 
@@ -187,11 +188,12 @@ def test_empty_class_folders_are_told(digits, tmp_path, capfd):
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["on disk", "streamed"])
-def test_a_dataset_trains_resumes_and_samples(digits, tmp_path, streaming, monkeypatch):
+def test_a_dataset_trains_resumes_and_samples(digits, tmp_path, streaming, monkeypatch, capfd):
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     data = {"kind": "hub", "name": str(digits), "streaming": streaming, "shuffle_buffer": 16}
-    train(settings(tmp_path / "whole", images=96, **data))
+    train(settings(tmp_path / "whole", images=96, scored=8, **data))
+    assert "not scored: kind hub has no held-out images" in capfd.readouterr().out
     shutil.copytree(tmp_path / "whole", tmp_path / "killed")
     shutil.rmtree(tmp_path / "killed/checkpoints/images-000000096")
     train(settings(tmp_path / "killed", images=96, workers=1, **data))
@@ -201,3 +203,37 @@ def test_a_dataset_trains_resumes_and_samples(digits, tmp_path, streaming, monke
     assert list(pipe.config.class_names) == [str(digit) for digit in range(10)]
     assert len(pipe(class_labels="7", num_inference_steps=1).images) == 1
     assert os.listdir(tmp_path / "whole/samples") == ["sizes.png"]
+
+
+def test_what_shows_only_in_the_files_ends_with_code_2_and_one_message(
+    digits, tmp_path, monkeypatch, capfd
+):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "list.txt").write_text("3/none.png\n")
+    (tmp_path / "bomb").mkdir()
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb/huge.png")
+    (tmp_path / "mixed/cat").mkdir(parents=True)
+    for name in ("a.png", "cat/b.png"):
+        Image.new("L", (8, 8)).save(tmp_path / "mixed" / name)
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut/a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    listed, subset = ["--data.files", str(tmp_path / "list.txt")], ["--data.subset", "10:80"]
+    for kind, name, more, said in [
+        ("folder", "bomb", [], "huge.png: many more pixels than data.max_pixels allows"),
+        ("folder", "cut", [], "1 of 1 images cannot be read"),
+        ("folder", "cut", ["--data.on-error", "skip"], "holds no image to train on"),
+        ("folder", "mixed", [], "put every image in a class folder, or none"),
+        ("folder", digits, listed, "none.png: no such file"),
+        ("folder", digits, subset, "data.subset: 10:80 reaches beyond the 60 images"),
+        ("hub", digits, ["--data.image-column", "picture"], "it has image (Image), label (Class"),
+    ]:
+        where = "--data.name" if kind == "hub" else "--data.path"
+        argv = ["--data.kind", kind, where, str(tmp_path / name), *more]
+        code = launch("train", [*argv, "--out", str(tmp_path / "run")], "train")
+        message = capfd.readouterr().err
+        assert code == 2, (argv, message)
+        assert message.count("train: ") == 1  # after the bars of a dataset's reading
+        assert said in message
+        assert "Traceback" not in message
+        assert not (tmp_path / "run/config.yaml").exists()

@@ -44,7 +44,8 @@ def list_images(config: FolderConfig) -> Listing:
         files, skipped = choose(files, config)
         return Listing(files, [0] * len(files), (folder.absolute().name,), skipped, ())
     wanted = config.classes or known_classes(files, config)
-    files, skipped = choose([f for f in files if class_of(f, folder) in wanted], config)
+    kept = set(wanted)
+    files, skipped = choose([path for path in files if class_of(path, folder) in kept], config)
     names = [class_of(path, folder) for path in files]
     present = set(names)
     class_names = tuple(name for name in wanted if name in present)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -227,6 +228,8 @@ class TestStream:
         inherited = self.stream(parquet)
         inherited[0]  # the main process has it open
         assert shades_of(batches(inherited, workers=2)) == shades_of(alone)
+        sent = pickle.loads(pickle.dumps(inherited))  # as to workers that are not forked
+        assert shades_of(batches(sent)) == shades_of(alone)
 
     def test_processes_take_their_own_numbers(self, parquet):
         alone = batches(self.stream(parquet))

@@ -138,7 +138,7 @@ class TestSubset:
 
     @pytest.mark.parametrize("text", ["5", "a:b", "3:3", "5:2", "-1:4", "1:2:3", ""])
     def test_what_is_no_range_is_refused(self, zoo, text):
-        with pytest.raises(ValueError, match="START:STOP|beyond the start"):
+        with pytest.raises(ValueError, match=r"START:STOP|beyond the start"):
             FolderConfig(path=zoo, subset=text)
 
     @pytest.mark.parametrize("text", ["0:10", "9:", "100:200"])

@@ -19,9 +19,11 @@ from diffgen.seeding import stream_generator
 
 @dataclass(frozen=True)
 class LatentSpace:
-    """A frozen autoencoder and the normalisation of its latents, applied at both ends.
+    """An autoencoder and the normalisation of its latents, applied at both ends.
 
-    The VAE computes in its own dtype; what comes out is fp32. Nothing is differentiated.
+    The VAE computes in its own dtype; what comes out is fp32. It is never trained: nothing here is
+    differentiated. (Its weights still say ``requires_grad``, as those diffusers loads do: torch
+    chooses its kernels by that, and a picture would depend on who loaded the VAE.)
     """
 
     vae: AutoencoderKL
@@ -107,7 +109,7 @@ def load_vae(
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> AutoencoderKL:
-    """Load a VAE, frozen, on the CPU.
+    """Load a VAE for inference, on the CPU.
 
     Args:
         path: folder or hub id of an AutoencoderKL, or of a pipeline that has one.
@@ -132,4 +134,4 @@ def load_vae(
         raise UserError(f"{field}: {path} cannot be loaded: {error}") from error
     if report["missing_keys"]:
         raise UserError(f"{field}: {path} lacks weights, {report['missing_keys'][0]} among them")
-    return vae.eval().requires_grad_(False)
+    return vae.eval()

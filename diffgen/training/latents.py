@@ -52,6 +52,8 @@ def open_encoder(
     settings = config.vae
     resumed = Checkpoints(folder.path, config.train.keep_checkpoints).newest() is not None
     begins = accelerator.is_main_process and not resumed
+    if resumed:
+        resumed_format(folder.path)  # refuses what does not belong together before it is loaded
     if begins:
         given = load_vae(settings.path, "vae.path", settings.revision)
         write_folder(folder.vae, given.save_pretrained)

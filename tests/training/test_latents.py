@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import diffgen.commands.train as command
 from diffgen import DiffGenPipeline
+from diffgen.cli import launch
 from diffgen.commands.train import train
 from diffgen.config.train import TrainConfig
 from diffgen.config.vae import VAEConfig, own_format
 from diffgen.data.order import TrainingData
 from diffgen.data.source import build_images
 from diffgen.errors import UserError
+from diffgen.files import link_folder
 from diffgen.models.vae import LatentSpace, load_vae, posterior_noise
 from diffgen.training.latents import Encoder, measure
 from diffgen.training.run_folder import RunFolder
@@ -272,3 +275,45 @@ def test_a_run_on_pixels_has_no_encoder(tmp_path):
     folder = RunFolder(tmp_path)
     assert command.open_encoder(config, Accelerator(cpu=True), folder, data_of(config)) is None
     assert not list(tmp_path.iterdir())
+
+
+def pngs(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted((folder / "24x16").iterdir())}
+
+
+def test_the_commands_draw_and_score_a_run_on_latents(trained, tmp_path, capsys):
+    """Sizes are pixels; without its VAE a run is refused, and drawn the same with it given."""
+    options = ["--steps", "1", "--device", "cpu"]
+    size = ["--size", "24x16", "--num-images", "2", *options]
+    assert launch("sample", [str(trained), *size, "--out", str(tmp_path / "a")], "sample") == 0
+    drawn = pngs(tmp_path / "a")
+    assert len(drawn) == 2
+    with Image.open(next((tmp_path / "a/24x16").iterdir())) as image:
+        assert image.size == (16, 24)
+    bare = tmp_path / "bare"
+    shutil.copytree(trained, bare)
+    shutil.rmtree(bare / "pipeline/vae")
+    argv = [str(bare), *size, "--out", str(tmp_path / "b")]
+    capsys.readouterr()
+    assert launch("sample", argv, "sample") == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"sample: source: {bare} is a model of latents without a VAE; give one")
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "b").exists()
+    assert launch("sample", [*argv, "--vae", str(trained)], "sample") == 0
+    assert pngs(tmp_path / "b") == drawn
+    scored = ["--num-images", "8", *options, "--out", str(tmp_path / "scores.json")]
+    assert launch("eval", [str(trained), *scored], "eval") == 0
+    assert json.loads((tmp_path / "scores.json").read_text())["size"] == "16x24"
+
+
+def test_a_disk_without_links_gets_copies(vae_folder, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError("links are not supported here")
+
+    monkeypatch.setattr("os.link", refuse)
+    link_folder(vae_folder, tmp_path / "copy")
+    for file in vae_folder.iterdir():
+        copied = tmp_path / "copy" / file.name
+        assert copied.read_bytes() == file.read_bytes()
+        assert not copied.samefile(file)

@@ -28,7 +28,13 @@ image = pipe({call}height={height}, width={width}, seed=0).images[0]
 """
 
 
-def model_card(name: str, model: dict[str, Any], class_names: list[str], run: Path | None) -> str:
+def model_card(
+    name: str,
+    model: dict[str, Any],
+    class_names: list[str],
+    run: Path | None,
+    size: tuple[int, int],
+) -> str:
     """Markdown for the repository ``name``.
 
     Args:
@@ -36,8 +42,9 @@ def model_card(name: str, model: dict[str, Any], class_names: list[str], run: Pa
         model: the transformer's configuration.
         class_names: in label order.
         run: the run folder, for its settings and figures; None: neither is known.
+        size: height and width of its training images [pixels].
     """
-    height, width = model["sample_size"]
+    height, width = size
     call = f'class_labels="{class_names[0]}", ' if class_names else ""
     parts = [HEAD.format(name=name, call=call, height=height, width=width)]
     if class_names:

@@ -77,6 +77,18 @@ def write_file(target: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, target)
 
 
+def link_folder(source: Path, target: Path) -> None:
+    """Make ``target`` a folder of hard links to the files of ``source``; copies across disks."""
+
+    def link(old: str, new: str) -> None:
+        try:
+            os.link(old, new)
+        except OSError:  # another disk, or one without links
+            shutil.copy2(old, new)
+
+    shutil.copytree(source, target, copy_function=link)
+
+
 def write_json(target: Path, content: Any) -> None:
     """Write ``content`` as indented JSON, atomically."""
     text = json.dumps(content, indent=2) + "\n"

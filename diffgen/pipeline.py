@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import diffusers
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from huggingface_hub import HfApi
 from PIL import Image
@@ -18,14 +18,18 @@ from torch import Tensor
 
 from diffgen.card import model_card
 from diffgen.config.source import resolve
-from diffgen.data.pixels import to_pil, to_uint8
+from diffgen.config.vae import LatentFormat, own_format
+from diffgen.data.pixels import to_output
 from diffgen.errors import UserError
 from diffgen.guidance import CFG, Rule
 from diffgen.models.dit import DiT
+from diffgen.models.vae import LatentSpace, load_vae
 from diffgen.processes.flow import Flow
+from diffgen.sampling.geometry import Geometry
+from diffgen.sampling.labels import label_tensor
+from diffgen.sampling.noise import Generators, initial_noise
 from diffgen.sampling.schedulers import FlowScheduler, set_flow_sigmas
 from diffgen.sampling.walk import walk
-from diffgen.seeding import image_noise
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 OutputType = Literal["pil", "np", "pt", "latent"]
@@ -37,7 +41,8 @@ class ImageOutput(BaseOutput):
 
     images: list[Image.Image] | np.ndarray | Tensor
     """A list of pictures ("pil"), (B, H, W, C) fp32 in [0, 1] ("np"), (B, C, H, W) fp32 in
-    [0, 1] ("pt"), or the model's own x0 (B, C, H, W) fp32 ("latent")."""
+    [0, 1] ("pt"), or the model's own x0, normalised latents or pixels in about [-1, 1],
+    (B, C, h, w) fp32 ("latent")."""
 
 
 class DiffGenPipeline(DiffusionPipeline):
@@ -47,22 +52,41 @@ class DiffGenPipeline(DiffusionPipeline):
         transformer: the model.
         scheduler: a diffusers flow scheduler.
         class_names: names that ``class_labels`` may use, in label order.
+        vae: the autoencoder of a model of latents.
+        latent_format: the fields of a LatentFormat; None: a model of pixels, or with ``vae`` the
+            VAE's own normalisation.
+
+    Raises:
+        ValueError: transformer, vae and latent_format do not fit each other.
     """
 
-    model_cpu_offload_seq = "transformer"
+    model_cpu_offload_seq = "transformer->vae"
+    _optional_components: ClassVar[list[str]] = ["vae"]
 
     def __init__(
-        self, transformer: DiT, scheduler: FlowScheduler, class_names: list[str] | None = None
+        self,
+        transformer: DiT,
+        scheduler: FlowScheduler,
+        class_names: list[str] | None = None,
+        vae: AutoencoderKL | None = None,
+        latent_format: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.register_modules(transformer=transformer, scheduler=scheduler)
-        self.register_to_config(class_names=list(class_names or []))
+        own = own_format(dict(vae.config)) if vae is not None else None
+        form = LatentFormat.model_validate(dict(latent_format)) if latent_format else own
+        _check_fit(transformer.config.in_channels, form, own)
+        self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae)
+        self.register_to_config(
+            class_names=list(class_names or []), latent_format=form and form.model_dump()
+        )
 
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | Path, **kwargs: Any
     ) -> "DiffGenPipeline":
         """Load a run folder, a pipeline folder or a hub id.
+
+        Keywords are diffusers', such as ``vae=`` for a model of latents that comes without.
 
         Raises:
             UserError: there is no such source, or it holds no diffgen pipeline.
@@ -102,12 +126,60 @@ class DiffGenPipeline(DiffusionPipeline):
                 dict(self.transformer.config),
                 list(self.config.class_names),
                 getattr(self, "_run", None),
+                self.geometry.trained,
             )
             (Path(folder) / "README.md").write_text(card, encoding="utf-8")
             info = api.upload_folder(
                 repo_id=repo_id, folder_path=folder, commit_message=commit_message
             )
         return str(info)
+
+    @property
+    def latent_format(self) -> LatentFormat | None:
+        """How the model's latents come from the VAE's; None: a model of pixels."""
+        stated = self.config.latent_format
+        return LatentFormat.model_validate(dict(stated)) if stated else None
+
+    @property
+    def geometry(self) -> Geometry:
+        """Sizes of its images, and what the model sees of them."""
+        model, form = self.transformer.config, self.latent_format
+        factor = form.factor if form else 1
+        return Geometry(model.in_channels, model.patch_size, tuple(model.sample_size), factor)
+
+    def decode(self, latents: Tensor, batch_size: int = 8, tiled: bool = False) -> Tensor:
+        """The model's x0 as images; that of a model of pixels is one already.
+
+        Args:
+            latents: (B, C, h, w).
+            batch_size, tiled: as in ``LatentSpace.decode``.
+
+        Returns:
+            (B, 3, H, W) fp32 in about [-1, 1].
+
+        Raises:
+            ValueError: the model is one of latents and the pipeline has no VAE.
+        """
+        self._check_decodable()
+        form = self.latent_format
+        if form is None:
+            return latents
+        return LatentSpace(self.vae, form).decode(latents, batch_size, tiled)
+
+    def _check_output(self, output_type: OutputType) -> None:
+        if output_type not in get_args(OutputType):
+            raise ValueError(f"output_type {output_type!r} is not one of {get_args(OutputType)}")
+        if output_type != "latent":
+            self._check_decodable()
+
+    def _check_decodable(self) -> None:
+        channels = self.transformer.config.in_channels
+        latent = self.latent_format is not None or channels not in (1, 3)
+        if latent and self.vae is None:
+            raise ValueError(
+                f"this is a model of latents ({channels} channels) without a VAE; load it with "
+                "from_pretrained(..., vae=...), or ask for output_type='latent'"
+            )
 
     @torch.no_grad()
     def __call__(
@@ -118,7 +190,7 @@ class DiffGenPipeline(DiffusionPipeline):
         num_inference_steps: int = 20,
         guidance_scale: float = 2.0,
         seed: int | None = None,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators | None = None,
         latents: Tensor | None = None,
         output_type: OutputType = "pil",
         guidance: Rule | None = None,
@@ -129,12 +201,13 @@ class DiffGenPipeline(DiffusionPipeline):
 
         Args:
             class_labels: labels or class names, one per image; None: unconditional.
-            height, width: size of the images [pixels]; None: as trained. Multiples of the patch.
+            height, width: of the images [pixels], multiples of ``geometry.multiple``; None: as
+                trained.
             num_inference_steps: steps from noise to image.
             guidance_scale: classifier-free guidance; 1 turns it off.
             seed: image k starts from the noise of (seed, k), whatever the batch.
             generator: torch's way of seeding, instead of ``seed``.
-            latents: (B, C, H, W) initial noise, instead of both.
+            latents: (B, C, h, w) initial noise as the model sees it, instead of both.
             output_type: see ImageOutput.
             guidance: a guidance rule, instead of ``guidance_scale``.
             num_images: images to draw when no labels are given; None: 1.
@@ -146,28 +219,26 @@ class DiffGenPipeline(DiffusionPipeline):
         Raises:
             ValueError: an argument is out of range or does not fit another; it is named.
         """
-        count = num_images
-        if count is None:
-            count = 1 if latents is None else len(latents)
-        if count < 1:
-            raise ValueError(f"num_images must be 1 or more, not {count}")
-        if not 0 <= guidance_scale < math.inf:
-            raise ValueError(f"guidance_scale must be 0 or more, not {guidance_scale}")
-        labels = self._labels(class_labels, count)
-        if num_images not in (None, len(labels)):
-            raise ValueError(f"num_images {num_images} contradicts {len(labels)} class_labels")
-        rule = guidance or CFG(guidance_scale)
-        if bool((labels == self.transformer.num_classes).all()):
-            rule = CFG(1.0)  # nothing to guide towards
-        if num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps must be 1 or more, not {num_inference_steps}")
-        if output_type not in ("pil", "np", "pt", "latent"):
-            raise ValueError(f"output_type {output_type!r} is not one of pil, np, pt, latent")
-        noise = self._noise(len(labels), height, width, seed, generator, latents)
-        set_flow_sigmas(self.scheduler, num_inference_steps, self._execution_device)
+        self._check_output(output_type)
+        if class_labels is None and num_images is None and latents is not None:
+            num_images = len(latents)
+        names, null = list(self.config.class_names), self.transformer.num_classes
+        labels = label_tensor(class_labels, num_images, names, null)
+        rule = self._rule(labels, guidance, guidance_scale)
+        noise = initial_noise(len(labels), self.geometry, (height, width), seed, generator, latents)
+        x0 = self._walk(noise, labels, rule, num_inference_steps)
+        images = x0 if output_type == "latent" else to_output(self.decode(x0), output_type)
+        self.maybe_free_model_hooks()
+        return ImageOutput(images=images) if return_dict else (images,)
+
+    def _walk(self, noise: Tensor, labels: Tensor, rule: Rule, steps: int) -> Tensor:
+        """From ``noise`` (B, C, h, w) to the model's x0, same shape, in ``steps`` steps."""
+        if steps < 1:
+            raise ValueError(f"num_inference_steps must be 1 or more, not {steps}")
+        set_flow_sigmas(self.scheduler, steps, self._execution_device)
         self.transformer.eval()
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
-            x0 = walk(
+            return walk(
                 self.transformer,
                 Flow(self.transformer.convention, self.transformer.config.prediction),
                 self.scheduler,
@@ -177,84 +248,34 @@ class DiffGenPipeline(DiffusionPipeline):
                 self.transformer.num_classes,
                 bar.update,
             )
-        images = _deliver(x0, output_type)
-        return ImageOutput(images=images) if return_dict else (images,)
 
-    def _labels(self, class_labels: Any, count: int) -> Tensor:
-        """(B,) int64; class names are looked up, None becomes the null class."""
-        null = self.transformer.num_classes
-        if class_labels is None:
-            return torch.full((count,), null)
-        if isinstance(class_labels, Tensor):
-            class_labels = class_labels.tolist()
-        if isinstance(class_labels, int | str):
-            class_labels = [class_labels]
-        names = list(self.config.class_names)
-        labels = []
-        for label in class_labels:
-            if isinstance(label, str):
-                if label not in names:
-                    raise ValueError(f"class_labels: {label!r} is unknown; known are {names}")
-                label = names.index(label)
-            if not 0 <= int(label) <= null:
-                raise ValueError(f"class_labels: {label} is not in 0 to {null} ({null}: null)")
-            labels.append(int(label))
-        if not labels:
-            raise ValueError("class_labels is empty")
-        return torch.tensor(labels)
-
-    def _noise(
-        self,
-        count: int,
-        height: int | None,
-        width: int | None,
-        seed: int | None,
-        generator: torch.Generator | list[torch.Generator] | None,
-        latents: Tensor | None,
-    ) -> Tensor:
-        """(count, C, H, W) fp32 initial noise from whichever source was given."""
-        if sum(source is not None for source in (seed, generator, latents)) > 1:
-            raise ValueError("give one of seed, generator and latents")
-        config = self.transformer.config
-        shape = (
-            config.in_channels,
-            config.sample_size[0] if height is None else height,
-            config.sample_size[1] if width is None else width,
-        )
-        patch = config.patch_size
-        for name, side in (("height", shape[1]), ("width", shape[2])):
-            if side < patch or side % patch:
-                raise ValueError(f"{name} {side} is not a positive multiple of the patch {patch}")
-        if latents is not None:
-            sized = shape if height or width else (shape[0], *latents.shape[2:])
-            if latents.shape != (count, *sized) or any(s % patch for s in latents.shape[2:]):
-                raise ValueError(
-                    f"latents are {tuple(latents.shape)}, but {(count, *sized)} is needed, "
-                    f"in multiples of the patch {patch}"
-                )
-            return latents.float()
-        if seed is not None:
-            return image_noise(seed, list(range(count)), shape)
-        if isinstance(generator, list):
-            if len(generator) != count:
-                raise ValueError(f"{len(generator)} generators were given for {count} images")
-            draws = [torch.randn(shape, generator=g, device=g.device) for g in generator]
-            return torch.stack(draws)
-        device = "cpu" if generator is None else generator.device
-        return torch.randn((count, *shape), generator=generator, device=device)
+    def _rule(self, labels: Tensor, guidance: Rule | None, scale: float) -> Rule:
+        """The guidance rule; none where there is nothing to guide towards."""
+        if not 0 <= scale < math.inf:
+            raise ValueError(f"guidance_scale must be 0 or more, not {scale}")
+        if bool((labels == self.transformer.num_classes).all()):
+            return CFG(1.0)
+        return guidance or CFG(scale)
 
 
-def _deliver(x0: Tensor, output_type: OutputType) -> list[Image.Image] | np.ndarray | Tensor:
-    if output_type == "latent":
-        return x0
-    if output_type == "pil":
-        return to_pil(to_uint8(x0))
-    unit = (x0 / 2 + 0.5).clamp(0, 1)
-    return unit if output_type == "pt" else unit.permute(0, 2, 3, 1).cpu().numpy()
+def _check_fit(channels: int, form: LatentFormat | None, own: LatentFormat | None) -> None:
+    """Raise ValueError unless a model of ``channels``, its latents and a VAE's go together."""
+    if form is not None and form.channels != channels:
+        raise ValueError(f"transformer has {channels} channels, but the latents {form.channels}")
+    if form and own and (form.channels, form.factor) != (own.channels, own.factor):
+        raise ValueError(f"vae has {own}, but latent_format states {form}")
 
 
-def load_pipeline(source: str | Path, device: str = "auto", dtype: str = "fp32") -> DiffGenPipeline:
+def load_pipeline(
+    source: str | Path, device: str = "auto", dtype: str = "fp32", vae: str | None = None
+) -> DiffGenPipeline:
     """Load ``source`` and put it where and how it shall compute.
+
+    Args:
+        source: run folder, pipeline folder or hub id.
+        device: "auto", "cpu" or "cuda".
+        dtype: "fp32" or "bf16", of the model; a VAE computes in fp32.
+        vae: folder or hub id of a VAE, in place of the source's own.
 
     Raises:
         UserError: no such source, no such device, or bf16 without a GPU.
@@ -265,7 +286,8 @@ def load_pipeline(source: str | Path, device: str = "auto", dtype: str = "fp32")
     if dtype == "bf16" and place == "cpu":
         raise UserError("dtype: bf16 needs a GPU; on a CPU diffgen computes in fp32")
     diffusers.utils.logging.disable_progress_bar()  # the commands show bars of their own
-    pipe = DiffGenPipeline.from_pretrained(source)
+    replaced = {} if vae is None else {"vae": load_vae(vae)}
+    pipe = DiffGenPipeline.from_pretrained(source, **replaced)
     pipe.set_progress_bar_config(disable=True)
     if dtype == "bf16":
         pipe.transformer.bfloat16()

@@ -300,3 +300,14 @@ def test_damaged_weights_are_a_message(folder, tmp_path):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match="pipeline cannot be loaded"):
         DiffGenPipeline.from_pretrained(broken)
+
+
+def test_a_pipeline_saved_before_there_were_vaes_still_loads(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "old")
+    index = json.loads((tmp_path / "old/model_index.json").read_text())
+    for name in ("vae", "latent_format"):
+        del index[name]
+    (tmp_path / "old/model_index.json").write_text(json.dumps(index))
+    pipe = DiffGenPipeline.from_pretrained(tmp_path / "old")
+    pipe.set_progress_bar_config(disable=True)
+    assert torch.equal(draw(pipe), draw(build("dpmpp")))

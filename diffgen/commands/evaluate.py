@@ -151,7 +151,7 @@ def folder_reading(source: str, size: str, count: int, batch_size: int, reader: 
 def model_reading(config: EvaluateConfig, size: str, count: int, reader: Any) -> Reading:
     """Draw ``count`` images, the classes in turn, and read them."""
     source = resolve(config.source)
-    pipe = load_pipeline(config.source, config.device, config.dtype)
+    pipe = load_pipeline(config.source, config.device, config.dtype, config.vae)
     height, width = parse_size(size)
     labels = labels_in_turn(count, source.num_classes)
     batches = draw_batches(pipe, config, labels, height=height, width=width, seed=config.seed)

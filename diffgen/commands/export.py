@@ -9,8 +9,9 @@ from torch import Tensor
 from diffgen.config.ema import PowerEMAConfig
 from diffgen.config.train import TrainConfig
 from diffgen.errors import UserError
-from diffgen.files import write_file, write_folder
+from diffgen.files import link_folder, write_file, write_folder
 from diffgen.models.dit import DiT
+from diffgen.models.vae import LatentSpace
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.schedulers import build_scheduler
 from diffgen.training.checkpoint import TrainingState
@@ -24,26 +25,44 @@ class Exporter:
     """Writes ``snapshots/`` and ``pipeline/`` of one run."""
 
     def __init__(
-        self, config: TrainConfig, folder: RunFolder, class_names: tuple[str, ...]
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        class_names: tuple[str, ...],
+        latents: LatentSpace | None = None,
     ) -> None:
         self.config = config
         self.folder = folder
         self.class_names = class_names
+        self.latents = latents
 
     def pipeline(self, model: DiT, weights: dict[str, Tensor]) -> DiffGenPipeline:
         """``model`` with ``weights`` put in, as a pipeline on the model's device."""
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
-        scheduler = build_scheduler(self.config.sampling.scheduler)
-        pipe = DiffGenPipeline(model, scheduler, list(self.class_names))
+        pipe = DiffGenPipeline(
+            model,
+            build_scheduler(self.config.sampling.scheduler),
+            list(self.class_names),
+            vae=self.latents.vae if self.latents else None,
+            latent_format=self.latents.format.model_dump() if self.latents else None,
+        )
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
     def save(self, model: DiT, weights: dict[str, Tensor]) -> None:
         """Put averaged weights into ``pipeline/``."""
         pipe = self.pipeline(model, weights)
-        write_folder(self.folder.pipeline, lambda path: pipe.save_pretrained(path))
+
+        def write(path: Path) -> None:
+            pipe.transformer.save_pretrained(path / "transformer")
+            pipe.scheduler.save_pretrained(path / "scheduler")
+            if pipe.vae is not None:  # it never changes: not written anew at every checkpoint
+                link_folder(self.folder.vae, path / "vae")
+            pipe.save_config(path)
+
+        write_folder(self.folder.pipeline, write)
 
     def snapshot(self, state: TrainingState) -> None:
         """At the checkpoints nearest to equal shares of the training, store both averages."""

@@ -16,7 +16,7 @@ from diffgen.training.run_folder import RunFolder
 def draw_report(config: TrainConfig, folder: RunFolder) -> None:
     """Draw ``samples/sizes.png``, score the model, print a table and the next commands."""
     pipe = load_pipeline(folder.path, config.device)
-    sizes = config.report.sizes or default_sizes(config.data.size, config.model.patch_size)
+    sizes = config.report.sizes or default_sizes(config.data.size, pipe.geometry.multiple)
     picture = folder.samples / "sizes.png"
     sheet = contact_sheet([size_row(pipe, config.sampling, size) for size in sizes])
     write_file(picture, sheet.save)
@@ -29,10 +29,10 @@ def draw_report(config: TrainConfig, folder: RunFolder) -> None:
     print(next_commands(config, sizes, pipe.config.class_names))
 
 
-def default_sizes(size: str, patch: int) -> list[str]:
-    """The size of training, half as large again, and 1:2 both ways, in whole patches."""
+def default_sizes(size: str, multiple: int) -> list[str]:
+    """The size of training, half as large again, and 1:2 both ways, in multiples allowed."""
     height, width = parse_size(size)
-    half = [patch * max(1, round(1.5 * side / patch)) for side in (height, width)]
+    half = [multiple * max(1, round(1.5 * side / multiple)) for side in (height, width)]
     pairs = [(height, width), tuple(half), (height, 2 * width), (2 * height, width)]
     return [f"{h}x{w}" for h, w in pairs]
 

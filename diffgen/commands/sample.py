@@ -26,7 +26,7 @@ def sample(config: SampleConfig) -> None:
         UserError: anything a user can mend; see its message.
     """
     source = resolve(config.source)
-    pipe = load_pipeline(config.source, config.device, config.dtype)
+    pipe = load_pipeline(config.source, config.device, config.dtype, config.vae)
     chosen = class_indices(config.classes, source)
     labels = labels_in_turn(config.num_images, source.num_classes, chosen)
     sizes = config.size or ["{}x{}".format(*source.sample_size)]
@@ -88,7 +88,7 @@ def sidecar(
         "noise": "image k starts from randn of diffgen.seeding.image_noise(seed, [k])",
         "quantisation": QUANTISATION,
         "device": str(pipe.device),
-        "dtype": str(pipe.dtype),
+        "dtype": str(pipe.transformer.dtype),
         "torch_threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("diffgen", "torch", "diffusers")},
         "python": platform.python_version(),

@@ -10,7 +10,6 @@ from accelerate.utils import set_seed
 from diffgen.commands.export import Exporter
 from diffgen.commands.left_out import tell_left_out
 from diffgen.commands.report import draw_report
-from diffgen.config.base import parse_size
 from diffgen.config.train import TrainConfig
 from diffgen.data.hub import HubStream
 from diffgen.data.order import TrainingData
@@ -22,6 +21,7 @@ from diffgen.sampling.preview import draw_preview
 from diffgen.training.checkpoint import Checkpoints, TrainingState
 from diffgen.training.ema import EMA
 from diffgen.training.initialise import adopt_weights
+from diffgen.training.latents import open_encoder
 from diffgen.training.loop import Hooks, Loop
 from diffgen.training.optimizers import build_optimizers, build_schedules
 from diffgen.training.run_folder import RunFolder
@@ -48,15 +48,19 @@ def run(config: TrainConfig, accelerator: Accelerator, folder: RunFolder) -> Non
         folder.open(config)
         tell_left_out(images, folder)
     accelerator.wait_for_everyone()
+    data = TrainingData(images, config.seed)
+    encode = open_encoder(config, accelerator, folder, data)
+    channels, height, width = images[0][0].shape
+    if encode is not None:
+        channels, height, width = encode.space.shape(height, width)
     set_seed(config.seed)
     model = DiT.build(
-        config.model,
-        num_classes=num_classes,
-        in_channels=images[0][0].shape[0],
-        sample_size=parse_size(config.data.size),
+        config.model, num_classes=num_classes, in_channels=channels, sample_size=(height, width)
     )
     state = build_state(config, model, accelerator, folder, images.class_names)
-    exporter = Exporter(config, folder, images.class_names[:num_classes])
+    exporter = Exporter(
+        config, folder, images.class_names[:num_classes], encode.space if encode else None
+    )
     preview_model = copy.deepcopy(model)
 
     def preview(state: TrainingState) -> None:
@@ -72,13 +76,14 @@ def run(config: TrainConfig, accelerator: Accelerator, folder: RunFolder) -> Non
     Loop(
         config=config,
         accelerator=accelerator,
-        data=TrainingData(images, config.seed),
+        data=data,
         model=accelerator.prepare(model),
         process=Flow(config.model.time, config.model.prediction),
         null_label=num_classes,
         state=state,
         folder=folder,
         hooks=Hooks(sample=preview, checkpoint=checkpoint),
+        encode=encode,
     ).run()
     if accelerator.is_main_process:
         exporter.save(preview_model, exporter.export_weights(state))

@@ -59,12 +59,15 @@ def default_kind(kind: str) -> BeforeValidator:
     return BeforeValidator(fill)
 
 
-def indivisible(field: str, size: str, patch: int) -> Iterator[str]:
-    """The complaint about a size that is no multiple of the patch, if it is none."""
+def indivisible(field: str, size: str, patch: int, factor: int = 1) -> Iterator[str]:
+    """The complaint about a size that is no multiple of the VAE's factor times the patch."""
     height, width = parse_size(size)
-    if height % patch or width % patch:
-        near = "x".join(str(max(patch, round(side / patch) * patch)) for side in (height, width))
+    step = factor * patch
+    if height % step or width % step:
+        near = "x".join(str(max(step, round(side / step) * step)) for side in (height, width))
+        patches = f"the patch size {patch}"
+        divisor = patches if factor == 1 else f"{step}, the VAE's factor {factor} times {patches}"
         yield (
-            f"{field}: {size} is not divisible by the patch size {patch}; "
-            f"both sides must be multiples of {patch}, for example {near}"
+            f"{field}: {size} is not divisible by {divisor}; "
+            f"both sides must be multiples of {step}, for example {near}"
         )

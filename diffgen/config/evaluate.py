@@ -13,9 +13,8 @@ from diffgen.config.sampling import (
     Dtype,
     SamplingConfig,
     device_problems,
-    size_problems,
 )
-from diffgen.config.source import resolve
+from diffgen.config.source import resolve, size_problems, vae_problems
 from diffgen.config.train import unwritable
 
 
@@ -34,6 +33,8 @@ class EvaluateConfig(SamplingConfig):
 
     source: CliPositionalArg[str]
     """Run folder, pipeline folder or hub id of a model, or a folder of images."""
+    vae: str | None = None
+    """Folder or hub id of the VAE that decodes a model of latents; none: the one it comes with."""
     reference: str = "shapes"
     """Real images: shapes or digits (their held-out split), or a folder."""
     size: Size | None = None
@@ -58,6 +59,7 @@ class EvaluateConfig(SamplingConfig):
                 yield "size: needed to score a folder of images, for example --size 32x32"
         else:
             source = resolve(self.source)
+            yield from vae_problems(source, self.source, self.vae)
             if self.size is not None:
                 yield from size_problems("size", [self.size], source)
         if self.reference not in ("shapes", "digits"):

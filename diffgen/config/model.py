@@ -57,7 +57,7 @@ class DiTConfig(Section):
     """Share of training labels replaced by the null class, for guidance [0 to 1]."""
     time: TimeConvention = TimeConvention()
     """Convention of the time input."""
-    prediction: Prediction = "velocity"
+    prediction: Prediction = "x0"
     """What the output means: the velocity (SiT), or the clean image x0, from which the
     velocity follows (JiT). The loss is that of the velocity either way."""
 

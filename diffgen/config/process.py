@@ -12,7 +12,7 @@ class LogitNormalTimes(Section):
 
     kind: Literal["logit_normal"] = "logit_normal"
     """Density of the training times."""
-    mean: float = 0.0
+    mean: float = 0.8
     """Mean of logit(t) [dimensionless]; larger: more noise."""
     std: float = Field(default=1.0, gt=0)
     """Standard deviation of logit(t) [dimensionless]."""

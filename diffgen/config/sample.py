@@ -13,9 +13,8 @@ from diffgen.config.sampling import (
     SamplingConfig,
     class_indices,
     device_problems,
-    size_problems,
 )
-from diffgen.config.source import resolve
+from diffgen.config.source import resolve, size_problems, vae_problems
 from diffgen.config.train import unwritable
 
 
@@ -24,6 +23,8 @@ class SampleConfig(SamplingConfig):
 
     source: CliPositionalArg[str]
     """Run folder, pipeline folder or hub id of the model."""
+    vae: str | None = None
+    """Folder or hub id of the VAE that decodes a model of latents; none: the one it comes with."""
     size: list[Size] = Field(default=[])
     """HEIGHTxWIDTH of the images [pixels]; may be given several times; none: as trained."""
     classes: list[str] = Field(default=[])
@@ -42,6 +43,7 @@ class SampleConfig(SamplingConfig):
     def problems(self) -> Iterator[str]:
         """Yield mistakes that show only beside the model's own files."""
         source = resolve(self.source)
+        yield from vae_problems(source, self.source, self.vae)
         yield from size_problems("size", self.size, source)
         try:
             class_indices(self.classes, source)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from diffgen.config.base import Section, Size
+from diffgen.config.base import Section
 from diffgen.config.source import Source
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -23,6 +23,11 @@ class SamplingConfig(Section):
     """Classifier-free guidance; 1: off, at half the cost [dimensionless]."""
     batch_size: int = Field(default=64, ge=1)
     """Images drawn at once on each process [images]."""
+    decode_batch_size: int = Field(default=8, ge=1)
+    """Latents decoded to images at once on each process [images]; only for models of latents."""
+    decode_tiled: bool = False
+    """Decode images larger than the VAE was trained at in overlapping tiles: bounded memory, but
+    faint seams. Only for models of latents."""
 
 
 def accelerator_absent() -> bool:
@@ -64,11 +69,3 @@ def class_indices(names: list[str], source: Source) -> list[int]:
             known = ", ".join(source.class_names) or "unnamed"
             raise ValueError(f"class {name!r} is unknown; this model's classes are: {known}")
     return indices
-
-
-def size_problems(field: str, sizes: list[Size], source: Source) -> Iterator[str]:
-    """Complaints about sizes the source's patch does not divide."""
-    from diffgen.config.base import indivisible
-
-    for size in sizes:
-        yield from indivisible(field, size, source.patch_size)

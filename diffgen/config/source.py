@@ -1,11 +1,16 @@
 """SOURCE arguments: a run folder, a pipeline folder or a hub id, read without torch."""
 
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffgen.config.base import Size, indivisible
+from diffgen.config.stored import EVERYTHING, from_hub, read_json
+from diffgen.config.vae import LatentFormat, find_vae
 from diffgen.errors import UserError
+
+ALLOWED = "a run folder, a pipeline folder or a hub id"
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,19 @@ class Source:
     num_classes: int
     """0: unconditional."""
     class_names: tuple[str, ...]
+    in_channels: int
+    """Channels of what the model sees: 3 of an image, or those of its latents."""
     sample_size: tuple[int, int]
-    """Height x width it was trained at [pixels]."""
+    """Height x width it was trained at [image pixels]."""
+    latent: LatentFormat | None
+    """None: the model sees pixels."""
+    has_vae: bool
+    """It holds the VAE its latents are decoded with."""
+
+    @property
+    def factor(self) -> int:
+        """Side of the square of image pixels behind one of the model's [pixels]."""
+        return self.latent.factor if self.latent else 1
 
 
 def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = None) -> Source:
@@ -35,9 +51,9 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
     path = Path(source)
     run = None
     if not path.exists():
-        path = _from_hub(source, field, hub or {})
+        path = from_hub(source, field, ALLOWED, EVERYTHING, hub or {})
     elif not path.is_dir():
-        raise UserError(f"{field}: {source} is a file; give a run folder or a pipeline folder")
+        raise UserError(f"{field}: {source} is a file; give {ALLOWED}")
     elif not (path / "model_index.json").exists():
         run, path = path, path / "pipeline"
         if not (path / "model_index.json").exists():
@@ -45,46 +61,56 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
                 f"{field}: {source} holds no pipeline (no pipeline/model_index.json); "
                 "a training run writes one at its first checkpoint"
             )
-    index = _read_json(path / "model_index.json", field)
-    model = _read_json(path / "transformer" / "config.json", field)
+    index = _read(path / "model_index.json", field)
+    model = _read(path / "transformer" / "config.json", field)
     try:
+        stated = index.get("latent_format")
+        latent = LatentFormat.model_validate(stated) if stated else None
+        factor = latent.factor if latent else 1
+        height, width = model["sample_size"]
         return Source(
             pipeline=path,
             run=run,
             patch_size=int(model["patch_size"]),
             num_classes=int(model["num_classes"]),
             class_names=tuple(index.get("class_names") or ()),
-            sample_size=(int(model["sample_size"][0]), int(model["sample_size"][1])),
+            in_channels=int(model["in_channels"]),
+            sample_size=(int(height) * factor, int(width) * factor),
+            latent=latent,
+            has_vae=(path / "vae" / "config.json").exists(),
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{field}: {source} is not a diffgen pipeline ({error!r})") from None
 
 
-def _read_json(path: Path, field: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{field}: no diffgen pipeline: {path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{field}: {path} cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{field}: {path} is not a JSON object")
-    return content
+def _read(path: Path, field: str) -> dict[str, Any]:
+    return read_json(path, field, f"no diffgen pipeline: {path} is missing")
 
 
-def _from_hub(source: str, field: str, hub: dict[str, Any]) -> Path:
-    if source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise UserError(
-            f"{field}: {source} does not exist; give a run folder, a pipeline folder or a hub id"
+def size_problems(field: str, sizes: list[Size], source: Source) -> Iterator[str]:
+    """Complaints about image sizes the source's patch and VAE do not divide."""
+    for size in sizes:
+        yield from indivisible(field, size, source.patch_size, source.factor)
+
+
+def vae_problems(source: Source, name: str, vae: str | None) -> Iterator[str]:
+    """Complaints about images asked of ``source``, called ``name``, decoded with ``vae``.
+
+    Raises:
+        UserError: ``vae`` is no VAE.
+    """
+    if source.latent is None and source.in_channels not in (1, 3):
+        yield (
+            f"source: {name} is a model of {source.in_channels} channels, not of images, and does "
+            "not say how they are decoded; load it in Python with its vae and save it again"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = ["*.json", "*.safetensors", "**/*.json", "**/*.safetensors"]
-    try:
-        return Path(snapshot_download(source, allow_patterns=patterns, **hub))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{field}: no folder {source} here, and the hub did not give it: {reason}"
-        ) from None
+    elif source.latent is None:
+        if vae is not None:
+            yield f"vae: {vae} is not needed, {name} is a model of pixels"
+    elif vae is None and not source.has_vae:
+        yield f"source: {name} is a model of latents without a VAE; give one with --vae"
+    else:
+        given = find_vae(vae or str(source.pipeline)).format
+        if (given.channels, given.factor) != (source.latent.channels, source.latent.factor):
+            place = vae or source.pipeline / "vae"
+            yield f"vae: {place} has {given}, but {name} was trained on {source.latent}"

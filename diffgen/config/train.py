@@ -14,6 +14,9 @@ from diffgen.config.model import DiTConfig
 from diffgen.config.optimizer import MuonConfig, OptimizerConfig, ScheduleConfig
 from diffgen.config.process import FlowConfig
 from diffgen.config.sampling import Device, SamplingConfig, device_problems
+from diffgen.config.source import resolve
+from diffgen.config.vae import LatentFormat, VAEConfig, find_vae, resumed_format
+from diffgen.errors import UserError
 
 
 class LoopConfig(Section):
@@ -69,6 +72,8 @@ class TrainConfig(Section):
     """Where to compute; auto: a GPU if there is one."""
     data: DataConfig = ShapesConfig()
     """Training images."""
+    vae: VAEConfig | None = None
+    """Autoencoder of a model of latents; none: a model of pixels."""
     model: DiTConfig = DiTConfig()
     """Backbone."""
     process: FlowConfig = FlowConfig()
@@ -91,9 +96,6 @@ class TrainConfig(Section):
         yield from self.data.problems()
         yield from self.model.problems()
         yield from self.report.problems()
-        yield from indivisible("data.size", self.data.size, self.model.patch_size)
-        for size in self.report.sizes:
-            yield from indivisible("report.sizes", size, self.model.patch_size)
         if self.train.batch_size % self.train.accumulation:
             yield (
                 f"train.accumulation: {self.train.accumulation} does not divide "
@@ -101,11 +103,43 @@ class TrainConfig(Section):
             )
         yield from device_problems(self.device, "train.precision", self.train.precision == "bf16")
         yield from unwritable("out", self.out)
-        resumed = any((self.out / "checkpoints").glob("images-*"))
-        if self.init is not None and not resumed:
-            from diffgen.config.source import resolve
+        if self.vae is not None:
+            yield from self.vae.problems()
+            yield from device_problems(self.device, "vae.precision", self.vae.precision == "bf16")
+        try:
+            latent = self._latent_format()
+        except UserError as error:
+            yield str(error)
+            yield from self._size_problems(1)
+            return
+        yield from self._size_problems(latent.factor if latent else 1)
+        yield from self._init_problems(latent)
 
-            resolve(self.init, "init")
+    def _latent_format(self) -> LatentFormat | None:
+        """What the model sees; None: pixels."""
+        if self.vae is None:
+            return None
+        if self._resumed() and (self.out / "latents.json").exists():
+            return resumed_format(self.out)
+        return find_vae(self.vae.path, "vae.path", self.vae.revision).format
+
+    def _resumed(self) -> bool:
+        return any((self.out / "checkpoints").glob("images-*"))
+
+    def _size_problems(self, factor: int) -> Iterator[str]:
+        for field, sizes in (("data.size", [self.data.size]), ("report.sizes", self.report.sizes)):
+            for size in sizes:
+                yield from indivisible(field, size, self.model.patch_size, factor)
+
+    def _init_problems(self, latent: LatentFormat | None) -> Iterator[str]:
+        """Yield channels of ``init`` that are not those of this model."""
+        if self.init is None or self._resumed():
+            return
+        channels = latent.channels if latent else 3
+        there = resolve(self.init, "init").in_channels
+        if there != channels:
+            where = f"the latents of {self.vae.path}" if self.vae else "pixels"
+            yield f"init: {self.init} is a model of {there} channels, but {where} have {channels}"
 
 
 def unwritable(field: str, folder: Path) -> Iterator[str]:

@@ -27,3 +27,14 @@ def to_pil(x: Tensor) -> list[Image.Image]:
 def from_pil(image: Image.Image) -> Tensor:
     """Picture -> (3, H, W) uint8 in RGB."""
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def to_output(x: Tensor, output_type: str) -> list[Image.Image] | np.ndarray | Tensor:
+    """(B, C, H, W) float in [-1, 1] in the forms diffusers names.
+
+    "pil": pictures; "pt": (B, C, H, W) fp32 in [0, 1]; "np": the same as (B, H, W, C) array.
+    """
+    if output_type == "pil":
+        return to_pil(to_uint8(x))
+    unit = (x / 2 + 0.5).clamp(0, 1)
+    return unit if output_type == "pt" else unit.permute(0, 2, 3, 1).cpu().numpy()

@@ -42,10 +42,12 @@ def draw_batches(
 ) -> Iterator[Batch]:
     """Draw image k with label ``labels[k]`` from the noise of (seed, k), ``batch_size`` at a time.
 
+    ``height`` and ``width`` are pixels of the images.
+
     A model without classes (``labels`` all ``num_classes``) is drawn without guidance.
     """
     use_scheduler(pipe, config)
-    channels = pipe.transformer.config.in_channels
+    shape = pipe.geometry.shape(height, width)
     for first in range(0, len(labels), config.batch_size):
         numbers = list(range(first, min(first + config.batch_size, len(labels))))
         chosen = torch.tensor([labels[k] for k in numbers])
@@ -53,10 +55,11 @@ def draw_batches(
             class_labels=chosen,
             num_inference_steps=config.steps,
             guidance_scale=config.guidance_scale,
-            latents=image_noise(seed, numbers, (channels, height, width)),
+            latents=image_noise(seed, numbers, shape),
             output_type="latent",
         ).images
-        yield Batch(numbers, chosen, to_uint8(x0).cpu())
+        images = pipe.decode(x0, config.decode_batch_size, config.decode_tiled)
+        yield Batch(numbers, chosen, to_uint8(images).cpu())
 
 
 def labels_in_turn(count: int, num_classes: int, chosen: list[int] | None = None) -> list[int]:

@@ -14,9 +14,8 @@ COLUMNS = 8
 
 def draw_preview(pipe: DiffGenPipeline, config: SamplingConfig, target: Path) -> None:
     """Save a grid of 32 images, the classes in turn, from the same noise every time."""
-    transformer = pipe.transformer
-    labels = labels_in_turn(4 * COLUMNS, transformer.config.num_classes)
-    height, width = transformer.config.sample_size
+    labels = labels_in_turn(4 * COLUMNS, pipe.transformer.config.num_classes)
+    height, width = pipe.geometry.trained
     batches = draw_batches(pipe, config, labels, height=height, width=width, seed=0)
     pictures = [picture for batch in batches for picture in to_pil(batch.images)]
     sheet = contact_sheet(wrap("", pictures, COLUMNS))

@@ -18,7 +18,7 @@ from diffgen.errors import UserError
 from diffgen.processes import Flow
 from diffgen.training.checkpoint import Checkpoints, TrainingState, Window
 from diffgen.training.run_folder import RunFolder
-from diffgen.training.step import batch_loss
+from diffgen.training.step import Encode, batch_loss
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Loop:
     state: TrainingState
     folder: RunFolder
     hooks: Hooks
+    encode: Encode | None = None
+    """Images to latents; None: the model sees pixels."""
 
     def run(self) -> None:
         """Train from ``state.seen`` to the configured number of images.
@@ -114,6 +116,7 @@ class Loop:
                     null_label=self.null_label,
                     class_dropout=self.config.model.class_dropout,
                     device=self.accelerator.device,
+                    encode=self.encode,
                 )
                 self.accelerator.backward(loss / pieces)
             total += loss.detach() / pieces

@@ -25,7 +25,10 @@ FREE_IN_TRAIN = ("log_images", "sample_images", "checkpoint_images", "keep_check
 
 
 class RunFolder:
-    """``runs/NAME/``: config.yaml, metrics.jsonl, samples/, checkpoints/, pipeline/."""
+    """``runs/NAME/``: config.yaml, metrics.jsonl, samples/, checkpoints/, pipeline/.
+
+    A run on latents also keeps its autoencoder, vae/, and their normalisation, latents.json.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,6 +36,8 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.samples = path / "samples"
         self.pipeline = path / "pipeline"
+        self.vae = path / "vae"
+        self.latents = path / "latents.json"
 
     def open(self, config: TrainConfig) -> None:
         """Make the folder, or check that the run in it is the one ``config`` describes.

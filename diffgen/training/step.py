@@ -1,5 +1,8 @@
 """The loss of one batch, with randomness that belongs to the samples."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 
@@ -7,6 +10,9 @@ from diffgen.config.process import FlowConfig
 from diffgen.data.order import Sample
 from diffgen.processes import Flow, draw_time
 from diffgen.seeding import stream_generator
+
+Encode: TypeAlias = Callable[[Tensor, list[int]], Tensor]
+"""Images (B, 3, H, W) of the samples with these numbers -> what the model sees of them."""
 
 
 def draw(
@@ -35,10 +41,16 @@ def batch_loss(
     null_label: int,
     class_dropout: float,
     device: torch.device,
+    encode: Encode | None = None,
 ) -> Tensor:
-    """Mean loss of a batch; labels are dropped to the null class at the rate asked for."""
+    """Mean loss of a batch; labels are dropped to the null class at the rate asked for.
+
+    ``encode`` turns the images into latents; None: the model sees pixels.
+    """
     x0 = batch["image"].to(device, non_blocking=True)
     numbers = torch.as_tensor(batch["number"]).tolist()
+    if encode is not None:
+        x0 = encode(x0, numbers)
     t, drop, eps = (part.to(device) for part in draw(config, seed, numbers, x0.shape[1:]))
     labels = torch.as_tensor(batch["label"]).to(device)
     if null_label == 0:  # unconditional: the data's labels mean nothing to the model

@@ -35,8 +35,8 @@ def test_a_scene_is_a_pure_function_of_its_index():
 def test_scene_zero_is_what_it_always_was():
     drawn = scene(0)
     assert (CLASS_NAMES[drawn.front.kind], CLASS_NAMES[drawn.back.kind]) == ("ring", "cross")
-    assert drawn.front.depth == pytest.approx(2.7463, abs=1e-4)
-    assert draw_image(drawn, 32, 32).mean() == pytest.approx(0.08082, abs=1e-4)
+    assert drawn.front.depth == pytest.approx(2.2478, abs=1e-4)
+    assert draw_image(drawn, 32, 32).mean() == pytest.approx(-0.05395, abs=1e-4)
 
 
 def test_splits_share_no_index():
@@ -123,7 +123,8 @@ def test_ranges_shapes_and_types(height, width):
     for i in range(40):
         drawing = draw(scene(i), height, width)
         assert drawing.image.shape == (3, height, width)
-        assert np.abs(drawing.image).max() <= 0.8 + 1e-6  # value at most 0.9
+        assert drawing.image.max() <= 2 * 0.9 - 1 + 1e-6  # value at most 0.9
+        assert drawing.image.min() >= 2 * 0.2 * (1 - 0.8) - 1 - 1e-6  # value 0.2, saturation 0.8
         for plane, low, high in (
             (drawing.mask, 0, 1),
             (drawing.edge, 0, 1),

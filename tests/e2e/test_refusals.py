@@ -37,6 +37,76 @@ def pipeline(tmp_path_factory):
     return str(folder)
 
 
+def write_json(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory):
+    """Folders with the JSON of VAEs, good and bad, and of a model of latents without one."""
+    folder = tmp_path_factory.mktemp("latents")
+    vae = {
+        "_class_name": "AutoencoderKL",
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": 4,
+        "block_out_channels": [8, 8],
+    }
+    changes = {
+        "vae": {},
+        "vae8": {"latent_channels": 8},
+        "grey": {"in_channels": 1},
+        "tiny": {"_class_name": "AutoencoderTiny"},
+        "broken": {"block_out_channels": None},
+    }
+    for name, change in changes.items():
+        write_json(folder / name / "config.json", {**vae, **change})
+        (folder / name / "diffusion_pytorch_model.safetensors").touch()
+    write_json(folder / "bare/config.json", vae)
+    form = {"factor": 2, "mean": [0] * 4, "std": [1] * 4}
+    model = {"patch_size": 2, "in_channels": 4, "num_classes": 2, "sample_size": [16, 16]}
+    for name, index in (("model", {"latent_format": form}), ("unstated", {})):
+        write_json(folder / name / "model_index.json", index)
+        write_json(folder / name / "transformer/config.json", model)
+    return folder
+
+
+def latent_cases(latents, pipeline, tmp_path):
+    """As ``cases``, about models of latents."""
+    vae, model = str(latents / "vae"), str(latents / "model")
+    train = ["--vae.path", vae]
+    return [
+        ("train", ["--vae.path", str(tmp_path / "gone")], "gone does not exist"),
+        ("train", ["--vae.path", str(tmp_path / "file")], "is a file"),
+        ("train", ["--vae.path", str(tmp_path / "empty")], "vae.path: "),
+        ("train", ["--vae.path", str(tmp_path / "empty")], "holds no VAE (no config.json)"),
+        ("train", ["--vae.path", str(latents / "bare")], "has no weights"),
+        ("train", ["--vae.path", str(latents / "tiny")], "AutoencoderTiny, not an AutoencoderKL"),
+        ("train", ["--vae.path", str(latents / "grey")], "images with 1 channels (in_channels)"),
+        ("train", ["--vae.path", str(latents / "broken")], "config.json is damaged"),
+        ("train", ["--vae.scale", "2"], "vae.path: is needed"),
+        ("train", [*train, "--vae.normalise", "per_channel", "--vae.scale", "2"], "vae.scale: 2"),
+        ("train", [*train, "--vae.precision", "bf16", "--device", "cpu"], "vae.precision: bf16"),
+        ("train", [*train, "--data.size", "36x32"], "8, the VAE's factor 2 times the patch size 4"),
+        ("train", [*train, "--report.sizes", "36x32"], "report.sizes: 36x32"),
+        ("train", [*train, "--init", pipeline], "is a model of 3 channels, but the latents of"),
+        ("train", ["--init", model], "is a model of 4 channels, but pixels have 3"),
+        (
+            "train",
+            ["--vae.path", str(latents / "vae8"), "--init", model],
+            "is a model of 4 channels, but the latents of",
+        ),
+        ("sample", [model], "is a model of latents without a VAE; give one with --vae"),
+        ("eval", [model], "is a model of latents without a VAE; give one with --vae"),
+        ("sample", [model, "--vae", vae, "--size", "34x32"], "4, the VAE's factor 2 times the"),
+        ("sample", [model, "--vae", str(latents / "vae8")], "has 8 latent channels at 1/2"),
+        ("sample", [model, "--vae", str(tmp_path / "gone")], "gone does not exist"),
+        ("sample", [pipeline, "--vae", vae], "is not needed"),
+        ("sample", [str(latents / "unstated")], "is a model of 4 channels, not of images"),
+    ]
+
+
 def cases(pipeline, tmp_path):
     """(verb, arguments, what the message must say)."""
     empty = tmp_path / "empty"
@@ -80,8 +150,8 @@ def cases(pipeline, tmp_path):
     ]
 
 
-def test_each_refusal_is_one_message_with_code_2_and_without_torch(pipeline, tmp_path):
-    wanted = cases(pipeline, tmp_path)
+def test_each_refusal_is_one_message_with_code_2_and_without_torch(pipeline, latents, tmp_path):
+    wanted = cases(pipeline, tmp_path) + latent_cases(latents, pipeline, tmp_path)
     argument = json.dumps([[verb, argv] for verb, argv, _ in wanted])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, argument],

@@ -237,3 +237,18 @@ def test_what_shows_only_in_the_files_ends_with_code_2_and_one_message(
         assert said in message
         assert "Traceback" not in message
         assert not (tmp_path / "run/config.yaml").exists()
+
+
+def test_a_stream_trains_on_latents_measured_on_its_first_samples(
+    digits, vae_folder, tmp_path, monkeypatch
+):
+    """Its length is not known ahead; the statistics may be of more samples than an epoch has."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    config = settings(tmp_path / "run", images=16, kind="hub", name=str(digits), streaming=True)
+    vae = {"path": str(vae_folder), "normalise": "per_channel", "statistics_images": 70}
+    values = config.model_dump() | {"vae": vae}
+    train(TrainConfig.model_validate(values))
+    stds = json.loads((tmp_path / "run/latents.json").read_text())["std"]
+    assert all(0 < std < 100 for std in stds)
+    assert len(losses(tmp_path / "run")) == 2

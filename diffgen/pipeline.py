@@ -17,15 +17,16 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from diffgen.card import model_card
+from diffgen.config.process import ProcessConfig, process_of
 from diffgen.config.source import resolve
 from diffgen.data.pixels import to_pil, to_uint8
 from diffgen.errors import UserError
 from diffgen.guidance import CFG, Rule
 from diffgen.models.dit import DiT
-from diffgen.processes.flow import Flow
-from diffgen.sampling.schedulers import FlowScheduler, set_flow_sigmas
+from diffgen.processes import build_process
+from diffgen.sampling.schedulers import Generators, Scheduler, set_steps
 from diffgen.sampling.walk import walk
-from diffgen.seeding import image_noise
+from diffgen.seeding import image_noise, step_generators
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 OutputType = Literal["pil", "np", "pt", "latent"]
@@ -45,14 +46,14 @@ class DiffGenPipeline(DiffusionPipeline):
 
     Args:
         transformer: the model.
-        scheduler: a diffusers flow scheduler.
+        scheduler: a diffusers scheduler of build_scheduler; it also tells the noising process.
         class_names: names that ``class_labels`` may use, in label order.
     """
 
     model_cpu_offload_seq = "transformer"
 
     def __init__(
-        self, transformer: DiT, scheduler: FlowScheduler, class_names: list[str] | None = None
+        self, transformer: DiT, scheduler: Scheduler, class_names: list[str] | None = None
     ) -> None:
         super().__init__()
         self.register_modules(transformer=transformer, scheduler=scheduler)
@@ -109,6 +110,12 @@ class DiffGenPipeline(DiffusionPipeline):
             )
         return str(info)
 
+    @property
+    def process_config(self) -> ProcessConfig:
+        """The noising process, as the settings of the scheduler and the model tell it."""
+        scheduler = {**self.scheduler.config, "_class_name": type(self.scheduler).__name__}
+        return process_of(scheduler, self.transformer.config)
+
     @torch.no_grad()
     def __call__(
         self,
@@ -123,6 +130,7 @@ class DiffGenPipeline(DiffusionPipeline):
         output_type: OutputType = "pil",
         guidance: Rule | None = None,
         num_images: int | None = None,
+        image_numbers: list[int] | None = None,
         return_dict: bool = True,
     ) -> Any:
         """Draw one image per label.
@@ -132,12 +140,14 @@ class DiffGenPipeline(DiffusionPipeline):
             height, width: size of the images [pixels]; None: as trained. Multiples of the patch.
             num_inference_steps: steps from noise to image.
             guidance_scale: classifier-free guidance; 1 turns it off.
-            seed: image k starts from the noise of (seed, k), whatever the batch.
+            seed: image k has the noise of (seed, k), at the start and on the way, whatever the
+                batch.
             generator: torch's way of seeding, instead of ``seed``.
             latents: (B, C, H, W) initial noise, instead of both.
             output_type: see ImageOutput.
             guidance: a guidance rule, instead of ``guidance_scale``.
             num_images: images to draw when no labels are given; None: 1.
+            image_numbers: the numbers k that go with ``seed``; None: 0, 1, ...
             return_dict: False returns the images in a tuple.
 
         Returns:
@@ -163,19 +173,25 @@ class DiffGenPipeline(DiffusionPipeline):
             raise ValueError(f"num_inference_steps must be 1 or more, not {num_inference_steps}")
         if output_type not in ("pil", "np", "pt", "latent"):
             raise ValueError(f"output_type {output_type!r} is not one of pil, np, pt, latent")
-        noise = self._noise(len(labels), height, width, seed, generator, latents)
-        set_flow_sigmas(self.scheduler, num_inference_steps, self._execution_device)
-        self.transformer.eval()
+        numbers = list(range(len(labels))) if image_numbers is None else image_numbers
+        if len(numbers) != len(labels) or (image_numbers is not None and seed is None):
+            raise ValueError(f"image_numbers {numbers}: give one for each image, and a seed")
+        noise = self._noise(numbers, height, width, seed, generator, latents)
+        step_noise: Generators = generator if seed is None else step_generators(seed, numbers)
+        set_steps(self.scheduler, num_inference_steps, self._execution_device)
+        model = self.transformer.eval()
+        process = build_process(self.process_config, model.convention, model.config.prediction)
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             x0 = walk(
-                self.transformer,
-                Flow(self.transformer.convention, self.transformer.config.prediction),
+                model,
+                process,
                 self.scheduler,
                 rule,
                 noise.to(self._execution_device),
                 labels.to(self._execution_device),
-                self.transformer.num_classes,
+                model.num_classes,
                 bar.update,
+                step_noise,
             )
         images = _deliver(x0, output_type)
         return ImageOutput(images=images) if return_dict else (images,)
@@ -205,14 +221,15 @@ class DiffGenPipeline(DiffusionPipeline):
 
     def _noise(
         self,
-        count: int,
+        numbers: list[int],
         height: int | None,
         width: int | None,
         seed: int | None,
         generator: torch.Generator | list[torch.Generator] | None,
         latents: Tensor | None,
     ) -> Tensor:
-        """(count, C, H, W) fp32 initial noise from whichever source was given."""
+        """(B, C, H, W) fp32 initial noise of images ``numbers`` from the source that was given."""
+        count = len(numbers)
         if sum(source is not None for source in (seed, generator, latents)) > 1:
             raise ValueError("give one of seed, generator and latents")
         config = self.transformer.config
@@ -234,7 +251,7 @@ class DiffGenPipeline(DiffusionPipeline):
                 )
             return latents.float()
         if seed is not None:
-            return image_noise(seed, list(range(count)), shape)
+            return image_noise(seed, numbers, shape)
         if isinstance(generator, list):
             if len(generator) != count:
                 raise ValueError(f"{len(generator)} generators were given for {count} images")

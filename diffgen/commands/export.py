@@ -35,7 +35,7 @@ class Exporter:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
-        scheduler = build_scheduler(self.config.sampling.scheduler)
+        scheduler = build_scheduler(self.config.sampling.scheduler, process=self.config.process)
         pipe = DiffGenPipeline(model, scheduler, list(self.class_names))
         pipe.set_progress_bar_config(disable=True)
         return pipe

@@ -15,7 +15,7 @@ from diffgen.data.order import TrainingData
 from diffgen.data.source import ImageSource, build_images
 from diffgen.errors import UserError
 from diffgen.models.dit import DiT
-from diffgen.processes import Flow
+from diffgen.processes import build_process
 from diffgen.sampling.preview import draw_preview
 from diffgen.training.checkpoint import Checkpoints, TrainingState
 from diffgen.training.ema import EMA
@@ -51,6 +51,7 @@ def run(config: TrainConfig, accelerator: Accelerator, folder: RunFolder) -> Non
         num_classes=num_classes,
         in_channels=images[0][0].shape[0],
         sample_size=parse_size(config.data.size),
+        learned_variance=config.process.learned_variance,
     )
     state = build_state(config, model, accelerator, folder, images.class_names)
     exporter = Exporter(config, folder, images.class_names[:num_classes])
@@ -71,7 +72,7 @@ def run(config: TrainConfig, accelerator: Accelerator, folder: RunFolder) -> Non
         accelerator=accelerator,
         data=TrainingData(images, config.seed),
         model=accelerator.prepare(model),
-        process=Flow(config.model.time, config.model.prediction),
+        process=build_process(config.process, config.model.time, config.model.prediction),
         null_label=num_classes,
         state=state,
         folder=folder,

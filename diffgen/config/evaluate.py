@@ -8,6 +8,7 @@ from pydantic_settings import CliPositionalArg
 
 from diffgen.config.base import Size
 from diffgen.config.data import image_files
+from diffgen.config.process import solver_problems
 from diffgen.config.sampling import (
     Device,
     Dtype,
@@ -58,6 +59,7 @@ class EvaluateConfig(SamplingConfig):
                 yield "size: needed to score a folder of images, for example --size 32x32"
         else:
             source = resolve(self.source)
+            yield from solver_problems("", self.scheduler, self.steps, source.process)
             if self.size is not None:
                 yield from size_problems("size", [self.size], source)
         if self.reference not in ("shapes", "digits"):

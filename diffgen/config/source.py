@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffgen.config.process import ProcessConfig, process_of
 from diffgen.errors import UserError
 
 
@@ -22,6 +23,8 @@ class Source:
     class_names: tuple[str, ...]
     sample_size: tuple[int, int]
     """Height x width it was trained at [pixels]."""
+    process: ProcessConfig
+    """What its scheduler says of the noising process."""
 
 
 def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = None) -> Source:
@@ -47,6 +50,8 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
             )
     index = _read_json(path / "model_index.json", field)
     model = _read_json(path / "transformer" / "config.json", field)
+    settings = path / "scheduler" / "scheduler_config.json"
+    scheduler = _read_json(settings, field) if settings.exists() else {}
     try:
         return Source(
             pipeline=path,
@@ -55,6 +60,7 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
             num_classes=int(model["num_classes"]),
             class_names=tuple(index.get("class_names") or ()),
             sample_size=(int(model["sample_size"][0]), int(model["sample_size"][1])),
+            process=process_of(scheduler, model),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{field}: {source} is not a diffgen pipeline ({error!r})") from None

@@ -3,16 +3,21 @@
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from diffgen.config.base import Section, Size, indivisible
+from diffgen.config.base import Section, Size, default_kind, indivisible
 from diffgen.config.data import DataConfig, ShapesConfig
 from diffgen.config.ema import EMAConfig, PowerEMAConfig
 from diffgen.config.model import DiTConfig
 from diffgen.config.optimizer import MuonConfig, OptimizerConfig, ScheduleConfig
-from diffgen.config.process import FlowConfig
+from diffgen.config.process import (
+    DDPMConfig,
+    FlowConfig,
+    prediction_problems,
+    solver_problems,
+)
 from diffgen.config.sampling import Device, SamplingConfig, device_problems
 
 
@@ -71,7 +76,9 @@ class TrainConfig(Section):
     """Training images."""
     model: DiTConfig = DiTConfig()
     """Backbone."""
-    process: FlowConfig = FlowConfig()
+    process: Annotated[
+        FlowConfig | DDPMConfig, Field(discriminator="kind"), default_kind("flow")
+    ] = FlowConfig()
     """Noising process."""
     optimizer: OptimizerConfig = MuonConfig()
     """Optimiser."""
@@ -86,11 +93,25 @@ class TrainConfig(Section):
     report: ReportConfig = ReportConfig()
     """Final pictures and scores."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_prediction(cls, values: Any) -> Any:
+        """A DDPM model predicts v unless it is told to predict something else."""
+        process, model = values.get("process"), values.get("model", {})
+        kind = process.get("kind") if isinstance(process, dict) else getattr(process, "kind", None)
+        if kind != "ddpm" or not isinstance(model, dict | DiTConfig):
+            return values
+        given = model if isinstance(model, dict) else model.model_dump(exclude_unset=True)
+        return {**values, "model": {"prediction": DDPMConfig.predictions[0], **given}}
+
     def problems(self) -> Iterator[str]:
         """Yield mistakes across fields and on the disk."""
         yield from self.data.problems()
         yield from self.model.problems()
         yield from self.report.problems()
+        yield from prediction_problems(self.process, self.model.prediction)
+        drawn = self.sampling
+        yield from solver_problems("sampling.", drawn.scheduler, drawn.steps, self.process)
         yield from indivisible("data.size", self.data.size, self.model.patch_size)
         for size in self.report.sizes:
             yield from indivisible("report.sizes", size, self.model.patch_size)

@@ -3,14 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from diffgen.config.process import FlowConfig
 from diffgen.data.order import Sample
-from diffgen.processes import Flow, draw_time
+from diffgen.processes import Process
 from diffgen.seeding import stream_generator
 
 
 def draw(
-    config: FlowConfig, seed: int, numbers: list[int], shape: tuple[int, ...]
+    process: Process, seed: int, numbers: list[int], shape: tuple[int, ...]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Times (B,), label-drop uniforms (B,) and noise (B, *shape) of the samples ``numbers``.
 
@@ -19,7 +18,7 @@ def draw(
     times, drops, noise = [], [], []
     for number in numbers:
         generator = stream_generator(seed, "train", number)
-        times.append(draw_time(config.times, generator))
+        times.append(process.draw_time(generator))
         drops.append(torch.rand((), generator=generator))
         noise.append(torch.randn(shape, generator=generator))
     return torch.stack(times), torch.stack(drops), torch.stack(noise)
@@ -27,10 +26,9 @@ def draw(
 
 def batch_loss(
     model: nn.Module,
-    process: Flow,
+    process: Process,
     batch: Sample,
     *,
-    config: FlowConfig,
     seed: int,
     null_label: int,
     class_dropout: float,
@@ -39,7 +37,7 @@ def batch_loss(
     """Mean loss of a batch; labels are dropped to the null class at the rate asked for."""
     x0 = batch["image"].to(device, non_blocking=True)
     numbers = torch.as_tensor(batch["number"]).tolist()
-    t, drop, eps = (part.to(device) for part in draw(config, seed, numbers, x0.shape[1:]))
+    t, drop, eps = (part.to(device) for part in draw(process, seed, numbers, x0.shape[1:]))
     labels = torch.as_tensor(batch["label"]).to(device)
     if null_label == 0:  # unconditional: the data's labels mean nothing to the model
         labels = torch.zeros_like(labels)

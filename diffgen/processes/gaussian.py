@@ -112,10 +112,15 @@ def discretised_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """-log of N(mean, variance)'s mass in each element's bin of 1/255 around ``x`` [nats].
 
     ``x`` in [-1, 1] in steps of 2/255; the end bins reach to infinity (Ho et al. 2020, eq. 13).
+    The distribution function is the tanh form of the released losses, within 4e-4 of the true one.
     """
     width, scale = 1 / 255, torch.exp(-0.5 * log_variance)
-    below = torch.special.ndtr((x - width - mean) * scale)
-    above = torch.special.ndtr((x + width - mean) * scale)
+    below = _normal_cdf((x - width - mean) * scale)
+    above = _normal_cdf((x + width - mean) * scale)
     below = torch.where(x < -0.999, 0, below)
     above = torch.where(x > 0.999, 1, above)
     return -(above - below).clamp(min=1e-12).log()
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))

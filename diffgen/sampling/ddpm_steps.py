@@ -46,6 +46,8 @@ def set_ddpm_steps(scheduler: Any, count: int, device: torch.device | str) -> No
         UserError: the scheduler is none that walks a DDPM model here, or the chain is shorter.
     """
     config, name = scheduler.config, type(scheduler).__name__
+    if not isinstance(scheduler, DDPMSolver):
+        raise UserError(f"scheduler: {name} cannot walk a ddpm model; use ddim, ddpm or dpmpp")
     if config.prediction_type != "sample" or config.get("variance_type") == "learned_range":
         raise UserError(
             f"scheduler: {name} must have prediction_type 'sample', and variance_type 'learned' if "
@@ -71,8 +73,6 @@ def set_ddpm_steps(scheduler: Any, count: int, device: torch.device | str) -> No
             scheduler.timesteps = torch.tensor(grid, device=device)
             scheduler.sigmas = torch.cat([((1 - abar) / abar).sqrt(), abar.new_zeros(1)]).float()
             scheduler.set_begin_index(0)  # walk by position, never by searching for equal floats
-        case _:
-            raise UserError(f"scheduler: {name} cannot walk a ddpm model; use ddim, ddpm or dpmpp")
 
 
 def held_levels(abar: Tensor, grid: list[int]) -> Tensor:

@@ -51,6 +51,7 @@ def cases(pipeline, tmp_path):
         ("train", ["--data.size", "33x32"], "not divisible by the patch size 4"),
         ("train", ["--data.kind", "folder", "--data.path", str(empty)], "holds no images"),
         ("train", ["--train.precision", "bf16", "--device", "cpu"], "bf16 needs a GPU"),
+        ("train", ["--process.kind", "ddpm", "--model.prediction", "velocity"], "takes v, eps, x0"),
         ("train", ["--out", str(file / "run")], "cannot be made"),
         ("train", ["--out", "/proc/run"], "is not writable"),  # for root too
         ("sample", [str(tmp_path / "gone")], "does not exist"),
@@ -61,6 +62,7 @@ def cases(pipeline, tmp_path):
         ("sample", [pipeline, "--classes", "heart"], "class 'heart' is unknown"),
         ("sample", [pipeline, "--classes", "2"], "class 2 is out of range"),
         ("sample", [pipeline, "--scheduler", "lms"], "scheduler: input should be 'euler'"),
+        ("sample", [pipeline, "--scheduler", "ddim"], "ddim cannot walk a flow model"),
         ("sample", [pipeline, "--dtype", "bf16", "--device", "cpu"], "bf16 needs a GPU"),
         ("sample", [pipeline, "--out", str(file / "x")], "cannot be made"),
         ("sample", [pipeline, "--num-images", "0"], "num_images"),

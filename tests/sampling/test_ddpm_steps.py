@@ -2,10 +2,16 @@
 
 import itertools
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+)
 from torch import Tensor, nn
 
 from diffgen.config.model import TimeConvention
@@ -16,7 +22,7 @@ from diffgen.processes import DDPM
 from diffgen.processes import gaussian as g
 from diffgen.sampling.ddpm_steps import held_levels
 from diffgen.sampling.schedulers import build_scheduler, set_steps
-from diffgen.sampling.walk import walk
+from diffgen.sampling.walk import GuidedDenoiser, walk
 
 # diffusers hands a tensor to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -167,7 +173,8 @@ def test_ancestral_sampling_has_the_variance_its_steps_add_up_to():
 def test_with_the_right_learned_variance_ancestral_sampling_is_exact():
     """However coarse the chain: every step draws from the true p(x_s | x_t)."""
     process = chain(num_train_timesteps=25, learned_variance=True)
-    out, _ = solve("ddpm", process, 25, unit(4, 1, 100, 100))
+    out, model = solve("ddpm", process, 25, unit(4, 1, 100, 100))
+    torch.testing.assert_close(out, model.answer, rtol=0, atol=2e-6)  # no noise on the image
     assert out.mean().item() == pytest.approx(MEAN, abs=5 * STD / 200)
     assert out.std().item() == pytest.approx(STD, rel=5 / math.sqrt(2 * out.numel()))
     narrow, _ = solve("ddpm", chain(num_train_timesteps=25), 25, unit(4, 1, 100, 100))
@@ -179,6 +186,34 @@ def test_solvers_without_noise_pass_a_learned_variance_over(name):
     noise = unit(1, 1, 2, 2)
     learned, _ = solve(name, chain(learned_variance=True), 5, noise)
     assert torch.equal(learned, solve(name, chain(), 5, noise)[0])
+
+
+@pytest.mark.parametrize("order", [("cond", "uncond"), ("uncond", "cond")])
+def test_guidance_passes_the_conditional_variance_through(order):
+    class ByLabel(nn.Module):
+        """x0 is the label, and so is the variance: -1 (label 0) is beta~, 1 (null) is beta."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+            label = (2.0 * y - 1)[:, None, None, None].expand_as(x)
+            return torch.cat([label, label], dim=1)
+
+    @dataclass(frozen=True)
+    class Ordered(CFG):
+        def passes(self, level):
+            return order
+
+    process = chain(learned_variance=True)
+    labels = torch.zeros(2, dtype=torch.long)
+    denoise = GuidedDenoiser(ByLabel(), process, Ordered(3.0), labels, null_label=1)
+    out = denoise(unit(2, 1, 2, 2), 0.6, advance=True, s=0.4)
+    assert torch.equal(out.x0, torch.full((2, 1, 2, 2), -5.0))  # 1 + 3 (-1 - 1)
+    abar = process.alpha_bar
+    expected = g.posterior_variance(abar[600], abar[400]).log().float().expand(2, 1, 2, 2)
+    torch.testing.assert_close(out.log_variance, expected)
 
 
 def test_held_levels_move_at_the_grids_steps_alone():
@@ -206,3 +241,5 @@ def test_what_cannot_walk_a_ddpm_model_is_refused():
             UserError, match=f"{type(scheduler).__name__} must have prediction_type"
         ):
             set_steps(scheduler, 4, "cpu")
+    with pytest.raises(UserError, match="EulerDiscreteScheduler cannot walk a ddpm model"):
+        set_steps(EulerDiscreteScheduler(), 4, "cpu")

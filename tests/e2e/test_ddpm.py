@@ -128,3 +128,14 @@ def test_another_process_is_no_resuming_but_may_start_from_its_weights(capsys):
     said = capsys.readouterr().out
     assert "started afresh: final_layer.linear.weight" in said  # it had a variance's channels too
     assert said.count("started afresh") == 2
+
+
+def test_the_loss_falls():
+    train(
+        *("--out", "learning", "--no-process.learned-variance", "--model.prediction", "v"),
+        *("--train.images", "1600", "--train.batch-size", "16", "--train.log-images", "160"),
+        *("--train.sample-images", "0", "--train.checkpoint-images", "1600"),
+        *("--schedule.warmup-images", "0", "--report.num-images", "0"),
+    )
+    losses = [row[1] for row in curve("learning")]
+    assert losses[-1] < 0.65 * losses[0]

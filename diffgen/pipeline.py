@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from diffgen.card import model_card
+from diffgen.config.process import ProcessConfig, process_of
 from diffgen.config.source import resolve
 from diffgen.config.vae import LatentFormat, own_format
 from diffgen.data.pixels import to_output
@@ -24,12 +25,13 @@ from diffgen.errors import UserError
 from diffgen.guidance import CFG, Rule
 from diffgen.models.dit import DiT
 from diffgen.models.vae import LatentSpace, load_vae
-from diffgen.processes.flow import Flow
+from diffgen.processes import build_process
 from diffgen.sampling.geometry import Geometry
 from diffgen.sampling.labels import label_tensor
 from diffgen.sampling.noise import Generators, initial_noise
-from diffgen.sampling.schedulers import FlowScheduler, set_flow_sigmas
+from diffgen.sampling.schedulers import Scheduler, set_steps
 from diffgen.sampling.walk import walk
+from diffgen.seeding import step_generators
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 OutputType = Literal["pil", "np", "pt", "latent"]
@@ -50,7 +52,7 @@ class DiffGenPipeline(DiffusionPipeline):
 
     Args:
         transformer: the model.
-        scheduler: a diffusers flow scheduler.
+        scheduler: a diffusers scheduler of build_scheduler; it also tells the noising process.
         class_names: names that ``class_labels`` may use, in label order.
         vae: the autoencoder of a model of latents.
         latent_format: the fields of a LatentFormat; None: a model of pixels, or with ``vae`` the
@@ -66,7 +68,7 @@ class DiffGenPipeline(DiffusionPipeline):
     def __init__(
         self,
         transformer: DiT,
-        scheduler: FlowScheduler,
+        scheduler: Scheduler,
         class_names: list[str] | None = None,
         vae: AutoencoderKL | None = None,
         latent_format: dict[str, Any] | None = None,
@@ -135,6 +137,12 @@ class DiffGenPipeline(DiffusionPipeline):
         return str(info)
 
     @property
+    def process_config(self) -> ProcessConfig:
+        """The noising process, as the settings of the scheduler and the model tell it."""
+        scheduler = {**self.scheduler.config, "_class_name": type(self.scheduler).__name__}
+        return process_of(scheduler, self.transformer.config)
+
+    @property
     def latent_format(self) -> LatentFormat | None:
         """How the model's latents come from the VAE's; None: a model of pixels."""
         stated = self.config.latent_format
@@ -195,6 +203,7 @@ class DiffGenPipeline(DiffusionPipeline):
         output_type: OutputType = "pil",
         guidance: Rule | None = None,
         num_images: int | None = None,
+        image_numbers: list[int] | None = None,
         return_dict: bool = True,
     ) -> Any:
         """Draw one image per label.
@@ -205,12 +214,14 @@ class DiffGenPipeline(DiffusionPipeline):
                 trained.
             num_inference_steps: steps from noise to image.
             guidance_scale: classifier-free guidance; 1 turns it off.
-            seed: image k starts from the noise of (seed, k), whatever the batch.
+            seed: image k has the noise of (seed, k), at the start and on the way, whatever the
+                batch.
             generator: torch's way of seeding, instead of ``seed``.
             latents: (B, C, h, w) initial noise as the model sees it, instead of both.
             output_type: see ImageOutput.
             guidance: a guidance rule, instead of ``guidance_scale``.
             num_images: images to draw when no labels are given; None: 1.
+            image_numbers: the numbers k that go with ``seed``; None: 0, 1, ...
             return_dict: False returns the images in a tuple.
 
         Returns:
@@ -225,28 +236,35 @@ class DiffGenPipeline(DiffusionPipeline):
         names, null = list(self.config.class_names), self.transformer.num_classes
         labels = label_tensor(class_labels, num_images, names, null)
         rule = self._rule(labels, guidance, guidance_scale)
-        noise = initial_noise(len(labels), self.geometry, (height, width), seed, generator, latents)
-        x0 = self._walk(noise, labels, rule, num_inference_steps)
+        numbers = list(range(len(labels))) if image_numbers is None else image_numbers
+        if len(numbers) != len(labels) or (image_numbers is not None and seed is None):
+            raise ValueError(f"image_numbers {numbers}: give one for each image, and a seed")
+        noise = initial_noise(numbers, self.geometry, (height, width), seed, generator, latents)
+        step_noise = generator if seed is None else step_generators(seed, numbers)
+        x0 = self._walk(noise, labels, rule, num_inference_steps, step_noise)
         images = x0 if output_type == "latent" else to_output(self.decode(x0), output_type)
         self.maybe_free_model_hooks()
         return ImageOutput(images=images) if return_dict else (images,)
 
-    def _walk(self, noise: Tensor, labels: Tensor, rule: Rule, steps: int) -> Tensor:
+    def _walk(
+        self, noise: Tensor, labels: Tensor, rule: Rule, steps: int, step_noise: Generators | None
+    ) -> Tensor:
         """From ``noise`` (B, C, h, w) to the model's x0, same shape, in ``steps`` steps."""
         if steps < 1:
             raise ValueError(f"num_inference_steps must be 1 or more, not {steps}")
-        set_flow_sigmas(self.scheduler, steps, self._execution_device)
-        self.transformer.eval()
+        set_steps(self.scheduler, steps, self._execution_device)
+        model = self.transformer.eval()
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             return walk(
-                self.transformer,
-                Flow(self.transformer.convention, self.transformer.config.prediction),
+                model,
+                build_process(self.process_config, model.convention, model.config.prediction),
                 self.scheduler,
                 rule,
                 noise.to(self._execution_device),
                 labels.to(self._execution_device),
-                self.transformer.num_classes,
+                model.num_classes,
                 bar.update,
+                step_noise,
             )
 
     def _rule(self, labels: Tensor, guidance: Rule | None, scale: float) -> Rule:

@@ -23,6 +23,11 @@ def stream_seed(seed: int, stream: str, number: int) -> int:
     return (high << 32 | low) - 2**63
 
 
+def step_generators(seed: int, numbers: list[int]) -> list[torch.Generator]:
+    """For the noise a solver adds on the way: the i-th draw belongs to an image's i-th step."""
+    return [stream_generator(seed, "step", n) for n in numbers]
+
+
 def image_noise(seed: int, numbers: list[int], shape: tuple[int, ...]) -> Tensor:
     """Initial noise of images ``numbers``: (len(numbers), *shape), fp32, on the CPU."""
     draws = [torch.randn(shape, generator=stream_generator(seed, "image", n)) for n in numbers]

@@ -41,9 +41,10 @@ class Exporter:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
+        scheduler = build_scheduler(self.config.sampling.scheduler, process=self.config.process)
         pipe = DiffGenPipeline(
             model,
-            build_scheduler(self.config.sampling.scheduler),
+            scheduler,
             list(self.class_names),
             vae=self.latents.vae if self.latents else None,
             latent_format=self.latents.format.model_dump() if self.latents else None,

@@ -16,7 +16,7 @@ from diffgen.data.order import TrainingData
 from diffgen.data.source import ImageSource, build_images
 from diffgen.errors import UserError
 from diffgen.models.dit import DiT
-from diffgen.processes import Flow
+from diffgen.processes import build_process
 from diffgen.sampling.preview import draw_preview
 from diffgen.training.checkpoint import Checkpoints, TrainingState
 from diffgen.training.ema import EMA
@@ -55,7 +55,11 @@ def run(config: TrainConfig, accelerator: Accelerator, folder: RunFolder) -> Non
         channels, height, width = encode.space.shape(height, width)
     set_seed(config.seed)
     model = DiT.build(
-        config.model, num_classes=num_classes, in_channels=channels, sample_size=(height, width)
+        config.model,
+        num_classes=num_classes,
+        in_channels=channels,
+        sample_size=(height, width),
+        learned_variance=config.process.learned_variance,
     )
     state = build_state(config, model, accelerator, folder, images.class_names)
     exporter = Exporter(
@@ -78,7 +82,7 @@ def run(config: TrainConfig, accelerator: Accelerator, folder: RunFolder) -> Non
         accelerator=accelerator,
         data=data,
         model=accelerator.prepare(model),
-        process=Flow(config.model.time, config.model.prediction),
+        process=build_process(config.process, config.model.time, config.model.prediction),
         null_label=num_classes,
         state=state,
         folder=folder,

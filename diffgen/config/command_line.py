@@ -132,6 +132,9 @@ def _read_flags(
         name = action.dest.replace("-", "_")
         if name in texts:
             action.help = texts[name].replace("%", "%%")
+    for group in parser._action_groups:  # of a section that the default kind lacks
+        if group.description:
+            group.description = group.description.replace("default: None (undefined) ", "")
     source(args=_normal(argv))
     flags = {key: value for key, value in source().items() if value is not None}
     unknown = list(flags.pop("unknown", []))
@@ -217,7 +220,7 @@ def _drop(values: Any, path: list[str]) -> None:
 def _sentence(detail: ErrorDetails, values: Any, known: set[str]) -> str:
     name = ".".join(_path(detail, values, known))
     if detail["type"] == "extra_forbidden":
-        if name in known:
+        if any(k == name or k.startswith(f"{name}.") for k in known):
             return f"{name}: does not belong to the kind chosen"
         return f"{name}: unknown field{_nearest(name, known)}"
     if detail["type"] == "missing":

@@ -8,6 +8,7 @@ from pydantic_settings import CliPositionalArg
 
 from diffgen.config.base import Size
 from diffgen.config.data import image_files
+from diffgen.config.process import solver_problems
 from diffgen.config.sampling import (
     Device,
     Dtype,
@@ -60,6 +61,7 @@ class EvaluateConfig(SamplingConfig):
         else:
             source = resolve(self.source)
             yield from vae_problems(source, self.source, self.vae)
+            yield from solver_problems("", self.scheduler, self.steps, source.process)
             if self.size is not None:
                 yield from size_problems("size", [self.size], source)
         if self.reference not in ("shapes", "digits"):

@@ -18,7 +18,7 @@ SIZES: dict[str, tuple[int, int, int]] = {
 }
 
 
-Prediction = Literal["velocity", "x0"]
+Prediction = Literal["velocity", "eps", "v", "x0"]
 
 
 class TimeConvention(Section):
@@ -58,8 +58,8 @@ class DiTConfig(Section):
     time: TimeConvention = TimeConvention()
     """Convention of the time input."""
     prediction: Prediction = "x0"
-    """What the output means: the velocity (SiT), or the clean image x0, from which the
-    velocity follows (JiT). The loss is that of the velocity either way."""
+    """What the output means. process.kind flow: the velocity (SiT), or the clean image x0, from
+    which the velocity follows (JiT), whose loss it takes. ddpm: x0, v or eps."""
 
     @model_validator(mode="before")
     @classmethod

@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from diffgen.config.base import Size
+from diffgen.config.process import solver_problems
 from diffgen.config.sampling import (
     Device,
     Dtype,
@@ -45,6 +46,7 @@ class SampleConfig(SamplingConfig):
         source = resolve(self.source)
         yield from vae_problems(source, self.source, self.vae)
         yield from size_problems("size", self.size, source)
+        yield from solver_problems("", self.scheduler, self.steps, source.process)
         try:
             class_indices(self.classes, source)
         except ValueError as error:

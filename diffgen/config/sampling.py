@@ -15,8 +15,9 @@ Dtype = Literal["fp32", "bf16"]
 class SamplingConfig(Section):
     """How noise is walked to an image."""
 
-    scheduler: Literal["euler", "heun", "dpmpp"] = "dpmpp"
-    """Solver: euler and dpmpp evaluate the model once a step, heun twice but for the last."""
+    scheduler: Literal["euler", "heun", "dpmpp", "ddim", "ddpm"] = "dpmpp"
+    """Solver: euler, heun or dpmpp for flow models, ddim, ddpm or dpmpp for DDPM ones. All
+    evaluate the model once a step, but heun twice save for the last. ddpm adds noise."""
     steps: int = Field(default=20, ge=1)
     """Steps from noise to image [count]."""
     guidance_scale: float = Field(default=2.0, ge=0)

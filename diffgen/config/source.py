@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.config.base import Size, indivisible
+from diffgen.config.process import ProcessConfig, process_of
 from diffgen.config.stored import EVERYTHING, from_hub, read_json
 from diffgen.config.vae import LatentFormat, find_vae
 from diffgen.errors import UserError
@@ -29,6 +30,8 @@ class Source:
     """Channels of what the model sees: 3 of an image, or those of its latents."""
     sample_size: tuple[int, int]
     """Height x width it was trained at [image pixels]."""
+    process: ProcessConfig
+    """What its scheduler says of the noising process."""
     latent: LatentFormat | None
     """None: the model sees pixels."""
     has_vae: bool
@@ -63,6 +66,8 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
             )
     index = _read(path / "model_index.json", field)
     model = _read(path / "transformer" / "config.json", field)
+    settings = path / "scheduler" / "scheduler_config.json"
+    scheduler = _read(settings, field) if settings.exists() else {}
     try:
         stated = index.get("latent_format")
         latent = LatentFormat.model_validate(stated) if stated else None
@@ -76,6 +81,7 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
             class_names=tuple(index.get("class_names") or ()),
             in_channels=int(model["in_channels"]),
             sample_size=(int(height) * factor, int(width) * factor),
+            process=process_of(scheduler, model),
             latent=latent,
             has_vae=(path / "vae" / "config.json").exists(),
         )

@@ -3,16 +3,21 @@
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from diffgen.config.base import Section, Size, indivisible
+from diffgen.config.base import Section, Size, default_kind, indivisible
 from diffgen.config.data import DataConfig, ShapesConfig
 from diffgen.config.ema import EMAConfig, PowerEMAConfig
 from diffgen.config.model import DiTConfig
 from diffgen.config.optimizer import MuonConfig, OptimizerConfig, ScheduleConfig
-from diffgen.config.process import FlowConfig
+from diffgen.config.process import (
+    DDPMConfig,
+    FlowConfig,
+    prediction_problems,
+    solver_problems,
+)
 from diffgen.config.sampling import Device, SamplingConfig, device_problems
 from diffgen.config.source import resolve
 from diffgen.config.vae import LatentFormat, VAEConfig, find_vae, resumed_format
@@ -76,7 +81,9 @@ class TrainConfig(Section):
     """Autoencoder of a model of latents; none: a model of pixels."""
     model: DiTConfig = DiTConfig()
     """Backbone."""
-    process: FlowConfig = FlowConfig()
+    process: Annotated[
+        FlowConfig | DDPMConfig, Field(discriminator="kind"), default_kind("flow")
+    ] = FlowConfig()
     """Noising process."""
     optimizer: OptimizerConfig = MuonConfig()
     """Optimiser."""
@@ -96,6 +103,9 @@ class TrainConfig(Section):
         yield from self.data.problems()
         yield from self.model.problems()
         yield from self.report.problems()
+        yield from prediction_problems(self.process, self.model.prediction)
+        drawn = self.sampling
+        yield from solver_problems("sampling.", drawn.scheduler, drawn.steps, self.process)
         if self.train.batch_size % self.train.accumulation:
             yield (
                 f"train.accumulation: {self.train.accumulation} does not divide "

@@ -55,7 +55,7 @@ class DiT(ModelMixin, ConfigMixin):
         position: a positional encoding's configuration as a mapping, e.g. {"kind": "rope"}.
         time: how ``t`` is written, {"direction": "noise" | "data", "scale": 1 | 1000}.
         prediction: what the output means, for the process: "velocity", whose sign follows
-            ``direction`` (eps - x0 for "noise"), or "x0".
+            ``direction`` (eps - x0 for "noise"), "eps", "v" or "x0".
 
     Raises:
         ValueError: options that do not exist or do not fit each other; they are named.
@@ -106,12 +106,22 @@ class DiT(ModelMixin, ConfigMixin):
 
     @classmethod
     def build(
-        cls, config: DiTConfig, *, num_classes: int, in_channels: int, sample_size: tuple[int, int]
+        cls,
+        config: DiTConfig,
+        *,
+        num_classes: int,
+        in_channels: int,
+        sample_size: tuple[int, int],
+        learned_variance: bool = False,
     ) -> "DiT":
-        """The model a configuration describes, for data of the given classes and channels."""
+        """The model a configuration describes, for data of the given classes and channels.
+
+        With ``learned_variance`` it has twice as many output channels.
+        """
         return cls(
             sample_size=sample_size,
             in_channels=in_channels,
+            out_channels=2 * in_channels if learned_variance else None,
             patch_size=config.patch_size,
             hidden_size=config.hidden_size,
             depth=config.depth,

@@ -4,20 +4,19 @@
 ``v = d x_t / d t = eps - x0``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from diffgen.config.model import Prediction, TimeConvention
+from diffgen.config.process import LogitNormalTimes, UniformTimes
+from diffgen.processes.process import Denoised, per_sample
+from diffgen.processes.times import draw_time
 
 # Bounds the weight 1 / t^2 of an x0 model's error at 25: near the image rare times would outweigh
 # all others and throw a short training off (JiT, Li and He 2025, takes 0.05).
 SMALLEST_TIME = 0.2
-
-
-def per_sample(t: Tensor, x: Tensor) -> Tensor:
-    """(B,) -> (B, 1, 1, ...), to multiply ``x`` (B, ...) with."""
-    return t.reshape(-1, *[1] * (x.ndim - 1))
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,17 @@ class Flow:
     """How the model's time input is written."""
     prediction: Prediction = "velocity"
     """What the model's output means."""
+    times: LogitNormalTimes | UniformTimes = field(default_factory=LogitNormalTimes)
+    """Density of the training times."""
+
+    def draw_time(self, generator: torch.Generator) -> Tensor:
+        """One training time in (0, 1)."""
+        return draw_time(self.times, generator)
+
+    @staticmethod
+    def levels(t: Tensor) -> tuple[Tensor, Tensor]:
+        """1 - t and t."""
+        return 1 - t, t
 
     @staticmethod
     def add_noise(x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
@@ -73,9 +83,12 @@ class Flow:
             error = self.predict_velocity(model, x_t, t, y).float() - self.velocity(x0, eps)
         return error.square().flatten(1).mean(dim=1)
 
-    def denoise(self, model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    def denoise(
+        self, model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor, s: Tensor | None = None
+    ) -> Denoised:
         """The denoised prediction x0, fp32 like ``x_t`` (B, C, H, W), at times ``t`` (B,)."""
         noisy = x_t.to(next(model.parameters()).dtype)
         if self.prediction == "x0":
-            return model(noisy, self.own_time(t), y).float()
-        return self.x0_from_velocity(x_t, self.predict_velocity(model, noisy, t, y).float(), t)
+            return Denoised(model(noisy, self.own_time(t), y).float())
+        velocity = self.predict_velocity(model, noisy, t, y).float()
+        return Denoised(self.x0_from_velocity(x_t, velocity, t))

@@ -10,7 +10,6 @@ from diffgen.config.sampling import SamplingConfig
 from diffgen.data.pixels import to_uint8
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.schedulers import build_scheduler
-from diffgen.seeding import image_noise
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ def use_scheduler(pipe: DiffGenPipeline, config: SamplingConfig) -> None:
     """Give the pipeline the solver ``config`` names, keeping the size shift it was saved with."""
     saved = pipe.scheduler.config
     shift = float(saved.get("shift") or saved.get("flow_shift") or 1.0)
-    pipe.scheduler = build_scheduler(config.scheduler, shift)
+    pipe.scheduler = build_scheduler(config.scheduler, shift, pipe.process_config)
 
 
 def draw_batches(
@@ -47,7 +46,6 @@ def draw_batches(
     A model without classes (``labels`` all ``num_classes``) is drawn without guidance.
     """
     use_scheduler(pipe, config)
-    shape = pipe.geometry.shape(height, width)
     for first in range(0, len(labels), config.batch_size):
         numbers = list(range(first, min(first + config.batch_size, len(labels))))
         chosen = torch.tensor([labels[k] for k in numbers])
@@ -55,7 +53,10 @@ def draw_batches(
             class_labels=chosen,
             num_inference_steps=config.steps,
             guidance_scale=config.guidance_scale,
-            latents=image_noise(seed, numbers, shape),
+            height=height,
+            width=width,
+            seed=seed,
+            image_numbers=numbers,
             output_type="latent",
         ).images
         images = pipe.decode(x0, config.decode_batch_size, config.decode_tiled)

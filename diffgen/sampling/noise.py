@@ -10,33 +10,33 @@ Generators = torch.Generator | list[torch.Generator]
 
 
 def initial_noise(
-    count: int,
+    numbers: list[int],
     geometry: Geometry,
     size: tuple[int | None, int | None] = (None, None),
     seed: int | None = None,
     generator: Generators | None = None,
     latents: Tensor | None = None,
 ) -> Tensor:
-    """Unit normal noise of ``count`` images, as the model sees them.
+    """Unit normal noise of the images ``numbers``, as the model sees them.
 
     Args:
-        count: images.
+        numbers: (B,) of the images; they matter with ``seed`` alone.
         geometry: the model's.
         size: height and width of the images [pixels]; None: as trained, or as ``latents`` are.
-        seed: image k starts from the noise of (seed, k), whatever the batch.
+        seed: image k of ``numbers`` starts from the noise of (seed, k), whatever the batch.
         generator: torch's way of seeding: one for all, or one for each image.
-        latents: (count, C, h, w) the noise itself. Without any of the three it comes from torch's
+        latents: (B, C, h, w) the noise itself. Without any of the three it comes from torch's
             global generator.
 
     Returns:
-        (count, C, h, w) fp32, on the device of what it comes from, else on the CPU.
+        (B, C, h, w) fp32, on the device of what it comes from, else on the CPU.
 
     Raises:
         ValueError: more than one source of noise, or one that does not fit.
     """
     if sum(source is not None for source in (seed, generator, latents)) > 1:
         raise ValueError("give one of seed, generator and latents")
-    shape = geometry.shape(*size)
+    shape, count = geometry.shape(*size), len(numbers)
     if latents is not None:
         sized = shape if any(size) else (shape[0], *latents.shape[2:])
         if latents.shape != (count, *sized) or any(s % geometry.patch for s in latents.shape[2:]):
@@ -46,7 +46,7 @@ def initial_noise(
             )
         return latents.float()
     if seed is not None:
-        return image_noise(seed, list(range(count)), shape)
+        return image_noise(seed, numbers, shape)
     if isinstance(generator, list):
         if len(generator) != count:
             raise ValueError(f"{len(generator)} generators were given for {count} images")

@@ -1,41 +1,82 @@
-"""diffusers' flow schedulers on one grid: n steps are n useful ones.
+"""diffusers' schedulers on one grid: n steps are n useful ones.
 
 Left to themselves the schedulers choose different grids, some with steps that move nothing
-(FlowMatchEuler at n = 2 steps over sigmas 1, 0.001, 0). Here every one walks
+(FlowMatchEuler at n = 2 steps over sigmas 1, 0.001, 0). Here every one of a flow walks
 1, (n - 1) / n, ..., 1 / n, 0, passed through the size shift s (Esser et al. 2024, eq. 23):
-sigma' = s sigma / (1 + (s - 1) sigma).
+sigma' = s sigma / (1 + (s - 1) sigma). Those of a DDPM model are in ddpm_steps.
 """
 
 from typing import Any, TypeAlias
 
 import torch
 from diffusers import (
+    DDPMScheduler,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
 )
 from torch import Tensor
 
+from diffgen.config.process import DDPMConfig, FlowConfig, ProcessConfig
 from diffgen.errors import UserError
+from diffgen.processes.flow import Flow
+from diffgen.processes.process import Denoised
+from diffgen.sampling.ddpm_steps import DDPMSolver, build_ddpm_solver, set_ddpm_steps
+from diffgen.sampling.noise import Generators
 
 FlowScheduler: TypeAlias = (
     FlowMatchEulerDiscreteScheduler | FlowMatchHeunDiscreteScheduler | DPMSolverMultistepScheduler
 )
+Scheduler: TypeAlias = FlowScheduler | DDPMSolver
+FLOW = FlowConfig()
 TRAIN_STEPS = 1000  # diffusers writes times as sigma * 1000
 
 
-def build_scheduler(name: str, shift: float = 1.0) -> FlowScheduler:
-    """The diffusers scheduler called ``euler``, ``heun`` or ``dpmpp``, set up for flow models."""
-    match name:
-        case "euler":
+def build_scheduler(name: str, shift: float = 1.0, process: ProcessConfig = FLOW) -> Scheduler:
+    """The diffusers scheduler of a name, set up for models of ``process``.
+
+    Args:
+        name: ``euler``, ``heun`` or ``dpmpp`` for flow, ``ddim``, ``ddpm`` or ``dpmpp`` for ddpm.
+        shift: size shift of a flow's noise levels.
+        process: the models' noising process.
+
+    Raises:
+        UserError: the process has no such solver.
+    """
+    match process, name:
+        case DDPMConfig(), _:
+            return build_ddpm_solver(name, process)
+        case _, "euler":
             return FlowMatchEulerDiscreteScheduler(shift=shift)
-        case "heun":
+        case _, "heun":
             return FlowMatchHeunDiscreteScheduler(shift=shift)
-        case "dpmpp":
+        case _, "dpmpp":
             return DPMSolverMultistepScheduler(
                 prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
             )
-    raise UserError(f"scheduler: {name!r} is not one of euler, heun, dpmpp")
+    raise UserError(f"scheduler: {name!r} is not one of {', '.join(process.schedulers)}")
+
+
+def walks_flow(scheduler: Any) -> bool:
+    """True for the schedulers of flow models."""
+    match scheduler:
+        case FlowMatchEulerDiscreteScheduler() | FlowMatchHeunDiscreteScheduler():
+            return True
+        case DPMSolverMultistepScheduler():
+            return bool(scheduler.config.use_flow_sigmas)
+    return False
+
+
+def set_steps(scheduler: Any, steps: int, device: torch.device | str) -> None:
+    """Put ``steps`` steps into a diffusers scheduler, from the noisiest level to the image.
+
+    Raises:
+        UserError: it is none that diffgen's models can be walked with, or knows fewer levels.
+    """
+    if walks_flow(scheduler):
+        set_flow_sigmas(scheduler, steps, device)
+    else:
+        set_ddpm_steps(scheduler, steps, device)
 
 
 def flow_sigmas(steps: int, shift: float = 1.0) -> Tensor:
@@ -70,3 +111,34 @@ def set_flow_sigmas(scheduler: Any, steps: int, device: torch.device | str) -> N
                 "use euler, heun or dpmpp"
             )
     scheduler.set_begin_index(0)  # walk by position, never by searching for equal floats
+
+
+def step_times(scheduler: Any) -> list[float]:
+    """diffgen's time (1 = noise) of every evaluation of the model, in order."""
+    first = 0 if walks_flow(scheduler) else 1  # step k of a chain is the time (k + 1) / T
+    count = scheduler.config.num_train_timesteps
+    return [(float(timestep) + first) / count for timestep in scheduler.timesteps]
+
+
+def solver_step(
+    scheduler: Any,
+    denoised: Denoised,
+    timestep: Tensor,
+    x: Tensor,
+    t: float,
+    generator: Generators | None,
+) -> Tensor:
+    """One step of a scheduler from ``x`` (B, C, H, W) at diffgen's time ``t``.
+
+    ``generator`` gives the noise of a solver that adds some, one for each image or one for all.
+    """
+    output, options = denoised.x0, {}
+    if walks_flow(scheduler):
+        output = Flow.velocity_from_x0(x, denoised.x0, x.new_full((len(x),), t))
+    elif isinstance(scheduler, DDPMScheduler):
+        options["generator"] = generator
+        if scheduler.config.variance_type == "learned" and denoised.log_variance is not None:
+            last = bool(timestep == scheduler.timesteps[-1])  # no noise is added to the image
+            variance = denoised.log_variance.exp() * (0 if last else 1)
+            output = torch.cat([denoised.x0, variance], dim=1)
+    return scheduler.step(output, timestep, x, return_dict=False, **options)[0]

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from diffgen.guidance import Rule, Run
-from diffgen.processes.flow import Flow
+from diffgen.processes import Denoised, Process
+from diffgen.sampling.noise import Generators
+from diffgen.sampling.schedulers import solver_step, step_times
 
 
 @dataclass(frozen=True)
@@ -16,24 +18,30 @@ class GuidedDenoiser:
     """``(x_t, t) -> x0`` under one guidance run: the passes it asks for share one batch."""
 
     model: nn.Module
-    process: Flow
+    process: Process
     run: Run
     labels: Tensor
     """(B,) int64."""
     null_label: int
 
-    def __call__(self, x_t: Tensor, sigma: float, advance: bool) -> Tensor:
-        """``x_t`` (B, C, H, W) fp32 at noise level ``sigma`` -> guided x0, same shape."""
-        alpha = 1 - sigma
+    def __call__(self, x_t: Tensor, t: float, advance: bool, s: float | None = None) -> Denoised:
+        """``x_t`` (B, C, H, W) fp32 at time ``t`` -> guided x0, same shape.
+
+        The log-variance, of the step to time ``s``, is that of the conditional pass.
+        """
+        level = torch.tensor(t, dtype=torch.float64)
+        alpha, sigma = (float(part) for part in self.process.levels(level))
         passes = self.run.passes(sigma / alpha if alpha > 0 else float("inf"))
         if "guide" in passes:
             raise ValueError("a rule asked for a guide model, but none is given")
         null = torch.full_like(self.labels, self.null_label)
         labels = torch.cat([self.labels if name == "cond" else null for name in passes])
-        t = x_t.new_full((len(labels),), sigma)
-        x0 = self.process.denoise(self.model, x_t.repeat(len(passes), 1, 1, 1), t, labels)
+        times = x_t.new_full((len(labels),), t)
+        earlier = None if s is None else torch.full_like(times, s)
+        noisy = x_t.repeat(len(passes), 1, 1, 1)
+        x0, log_variance = self.process.denoise(self.model, noisy, times, labels, earlier)
         predictions = dict(zip(passes, x0.chunk(len(passes)), strict=True))
-        return self.run(
+        guided = self.run(
             predictions["cond"],
             predictions.get("uncond"),
             x_t=x_t,
@@ -41,32 +49,35 @@ class GuidedDenoiser:
             sigma=sigma,
             advance=advance,
         )
+        if log_variance is not None:
+            log_variance = log_variance.chunk(len(passes))[passes.index("cond")]
+        return Denoised(guided, log_variance)
 
 
 @torch.no_grad()
 def walk(
     model: nn.Module,
-    process: Flow,
+    process: Process,
     scheduler: Any,
     rule: Rule,
     noise: Tensor,
     labels: Tensor,
     null_label: int,
     on_step: Callable[[], object] = lambda: None,
+    generator: Generators | None = None,
 ) -> Tensor:
     """Walk ``noise`` (B, C, H, W) to clean samples of the same shape, fp32.
 
-    ``scheduler`` has its sigmas set already (see schedulers.set_flow_sigmas); ``on_step`` is
-    called after every evaluation of the model.
+    ``scheduler`` has its steps set already (see schedulers.set_steps); ``on_step`` is called after
+    every evaluation of the model. ``generator`` gives the noise a solver adds on the way: one for
+    each image, or one for all; None: torch's own.
     """
     denoise = GuidedDenoiser(model, process, rule.begin(), labels, null_label)
     x = noise.float()
-    for timestep in scheduler.timesteps:
-        sigma = float(timestep) / scheduler.config.num_train_timesteps
+    times = step_times(scheduler)
+    for timestep, t, s in zip(scheduler.timesteps, times, [*times[1:], 0.0], strict=True):
         first_stage = getattr(scheduler, "state_in_first_order", True)
-        x0 = denoise(x, sigma, first_stage)
-        times = x.new_full((len(x),), sigma)
-        velocity = process.velocity_from_x0(x, x0, times)
-        x = scheduler.step(velocity, timestep, x, return_dict=False)[0]
+        denoised = denoise(x, t, first_stage, s)
+        x = solver_step(scheduler, denoised, timestep, x, t, generator)
         on_step()
     return x

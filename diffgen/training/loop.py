@@ -15,7 +15,7 @@ from diffgen.config.train import TrainConfig
 from diffgen.data.loader import load_batches
 from diffgen.data.order import BatchNumbers, Sample, TrainingData
 from diffgen.errors import UserError
-from diffgen.processes import Flow
+from diffgen.processes import Process
 from diffgen.training.checkpoint import Checkpoints, TrainingState, Window
 from diffgen.training.run_folder import RunFolder
 from diffgen.training.step import Encode, batch_loss
@@ -40,7 +40,7 @@ class Loop:
     data: TrainingData
     model: nn.Module
     """As accelerate prepared it; ``state.model`` is the same one unwrapped."""
-    process: Flow
+    process: Process
     null_label: int
     state: TrainingState
     folder: RunFolder
@@ -111,7 +111,6 @@ class Loop:
                     self.model,
                     self.process,
                     next(micro_batches),
-                    config=self.config.process,
                     seed=self.config.seed,
                     null_label=self.null_label,
                     class_dropout=self.config.model.class_dropout,

@@ -6,9 +6,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from diffgen.config.process import FlowConfig
 from diffgen.data.order import Sample
-from diffgen.processes import Flow, draw_time
+from diffgen.processes import Process
 from diffgen.seeding import stream_generator
 
 Encode: TypeAlias = Callable[[Tensor, list[int]], Tensor]
@@ -16,7 +15,7 @@ Encode: TypeAlias = Callable[[Tensor, list[int]], Tensor]
 
 
 def draw(
-    config: FlowConfig, seed: int, numbers: list[int], shape: tuple[int, ...]
+    process: Process, seed: int, numbers: list[int], shape: tuple[int, ...]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Times (B,), label-drop uniforms (B,) and noise (B, *shape) of the samples ``numbers``.
 
@@ -25,7 +24,7 @@ def draw(
     times, drops, noise = [], [], []
     for number in numbers:
         generator = stream_generator(seed, "train", number)
-        times.append(draw_time(config.times, generator))
+        times.append(process.draw_time(generator))
         drops.append(torch.rand((), generator=generator))
         noise.append(torch.randn(shape, generator=generator))
     return torch.stack(times), torch.stack(drops), torch.stack(noise)
@@ -33,10 +32,9 @@ def draw(
 
 def batch_loss(
     model: nn.Module,
-    process: Flow,
+    process: Process,
     batch: Sample,
     *,
-    config: FlowConfig,
     seed: int,
     null_label: int,
     class_dropout: float,
@@ -51,7 +49,7 @@ def batch_loss(
     numbers = torch.as_tensor(batch["number"]).tolist()
     if encode is not None:
         x0 = encode(x0, numbers)
-    t, drop, eps = (part.to(device) for part in draw(config, seed, numbers, x0.shape[1:]))
+    t, drop, eps = (part.to(device) for part in draw(process, seed, numbers, x0.shape[1:]))
     labels = torch.as_tensor(batch["label"]).to(device)
     if null_label == 0:  # unconditional: the data's labels mean nothing to the model
         labels = torch.zeros_like(labels)

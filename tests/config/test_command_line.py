@@ -126,7 +126,7 @@ def test_every_mistake_in_one_message():
         (["--data.kind", "folder"], "data.path: is needed"),
         (["--data.kind", "voxels"], "data.kind: 'voxels' is not one of"),
         (["--data.path", "x"], "data.path: does not belong to the kind chosen"),
-        (["--sampling.scheduler", "ddim"], "sampling.scheduler: input should be 'euler'"),
+        (["--sampling.scheduler", "lms"], "sampling.scheduler: input should be 'euler'"),
         (["--train.precision", "bf16", "--device", "cpu"], "train.precision: bf16 needs a GPU"),
         (["--model.num-heads", "3"], "model.num_heads: 3 does not divide model.hidden_size 128"),
         (["--train.accumulation", "3"], "train.accumulation: 3 does not divide"),
@@ -216,7 +216,7 @@ def test_numbers_out_of_range_are_refused(argv):
     assert argv[0][2:].replace("-", "_") in refusal(*argv)
 
 
-@pytest.mark.parametrize("name", ["demo", "digits", "debug"])
+@pytest.mark.parametrize("name", ["demo", "digits", "debug", "ddpm"])
 def test_every_recipe_reads(name):
     config = read("--config", str(ROOT / f"configs/{name}.yaml"))
     assert (config == TrainConfig()) == (name == "demo")

@@ -130,6 +130,7 @@ def cases(pipeline, tmp_path):
         ("train", ["--data.kind", "hub"], "data.name: is needed"),
         ("train", ["--data.kind", "hub", "--data.name", "./none"], "./none does not exist"),
         ("train", ["--train.precision", "bf16", "--device", "cpu"], "bf16 needs a GPU"),
+        ("train", ["--process.kind", "ddpm", "--model.prediction", "velocity"], "takes x0, v, eps"),
         ("train", ["--out", str(file / "run")], "cannot be made"),
         ("train", ["--out", "/proc/run"], "is not writable"),  # for root too
         ("sample", [str(tmp_path / "gone")], "does not exist"),
@@ -140,6 +141,7 @@ def cases(pipeline, tmp_path):
         ("sample", [pipeline, "--classes", "heart"], "class 'heart' is unknown"),
         ("sample", [pipeline, "--classes", "2"], "class 2 is out of range"),
         ("sample", [pipeline, "--scheduler", "lms"], "scheduler: input should be 'euler'"),
+        ("sample", [pipeline, "--scheduler", "ddim"], "ddim cannot walk a flow model"),
         ("sample", [pipeline, "--dtype", "bf16", "--device", "cpu"], "bf16 needs a GPU"),
         ("sample", [pipeline, "--out", str(file / "x")], "cannot be made"),
         ("sample", [pipeline, "--num-images", "0"], "num_images"),

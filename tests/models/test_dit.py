@@ -1,16 +1,12 @@
 """The backbone: against released DiT, and the same numbers however a batch is laid out."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from diffgen.config.model import SIZES, DiTConfig
 from diffgen.models.dit import DiT
 from diffgen.models.tokens import grid_coords, patchify, unpatchify
 
-GOLDEN = Path(__file__).parents[1] / "data/golden/dit.safetensors"
 GRIDS = [(2, 2), (3, 5), (5, 3), (1, 4), (4, 1), (2, 2)]  # rows x columns, two of them equal
 
 
@@ -35,45 +31,15 @@ def inputs(grids=GRIDS, channels=3, patch=2):
     return images, torch.linspace(30, 990, len(grids)), torch.arange(len(grids)) % 6
 
 
-def released_dit() -> tuple[DiT, dict[str, torch.Tensor]]:
-    """The golden model: its convolution flattened, its output channels brought to the front."""
-    golden = load_file(GOLDEN)
-    model = DiT(
-        sample_size=(8, 8),
-        in_channels=4,
-        out_channels=8,
-        patch_size=2,
-        hidden_size=48,
-        depth=2,
-        num_heads=2,
-        mlp="mlp",
-        qk_norm=False,
-        num_classes=10,
-        position={"kind": "sincos"},
-        time={"scale": 1000},
-    )
-    weights = {
-        name.removeprefix("weights."): tensor
-        for name, tensor in golden.items()
-        if name.startswith("weights.") and name != "weights.pos_embed"
-    }
-    weights["x_embedder.proj.weight"] = weights["x_embedder.proj.weight"].flatten(1)
-    for name in ("final_layer.linear.weight", "final_layer.linear.bias"):
-        rows = weights[name].unflatten(0, (4, 8))  # (p1 p2, c)
-        weights[name] = rows.transpose(0, 1).flatten(0, 1).contiguous()
-    model.load_state_dict(weights)  # strict: nothing is left over on either side
-    return model, golden
-
-
 @torch.no_grad()
-def test_the_released_dit_is_reproduced():
+def test_the_released_dit_is_reproduced(released_dit):
     model, golden = released_dit()
     out = model(golden["x"], golden["t"], golden["y"])
     assert golden["output"].abs().max() > 0.1
     torch.testing.assert_close(out, golden["output"], rtol=0, atol=1e-5)
 
 
-def test_the_released_position_table_is_the_sincos_encoding():
+def test_the_released_position_table_is_the_sincos_encoding(released_dit):
     model, golden = released_dit()
     coords = grid_coords(4, 4)
     table = model.encoding.embed(coords, torch.tensor([4.0, 4.0]))

@@ -121,5 +121,5 @@ def test_images_of_a_batch_walk_alone_and_no_gradient_is_kept():
 
 def test_the_denoiser_alone():
     denoise = GuidedDenoiser(Constant(), FLOW, CFG(1.0).begin(), LABELS, NULL)
-    x0 = denoise(NOISE, 0.25, advance=True)
+    x0 = denoise(NOISE, 0.25, advance=True).x0
     torch.testing.assert_close(x0[:, 0, 0, 0], (LABELS + 1) / 10, rtol=0, atol=1e-6)

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from diffgen.config.model import TimeConvention
-from diffgen.config.process import FlowConfig, UniformTimes
+from diffgen.config.process import UniformTimes
 from diffgen.processes import Flow
 from diffgen.training.step import batch_loss, draw
 
-CONFIG = FlowConfig()
 FLOW = Flow(TimeConvention(scale=1))
 NULL = 8
 
@@ -32,31 +31,31 @@ class Noting(nn.Module):
 
 
 def loss(model: nn.Module, numbers, **options) -> Tensor:
-    settings = {"config": CONFIG, "seed": 3, "null_label": NULL, "class_dropout": 0.25, **options}
+    settings = {"seed": 3, "null_label": NULL, "class_dropout": 0.25, **options}
     return batch_loss(model, FLOW, batch(numbers), device=torch.device("cpu"), **settings)
 
 
 def test_a_sample_meets_the_same_randomness_in_any_batch():
-    together = draw(CONFIG, 3, list(range(10)), (3, 4, 6))
+    together = draw(FLOW, 3, list(range(10)), (3, 4, 6))
     torch.manual_seed(9)
-    some = draw(CONFIG, 3, [7, 0, 4], (3, 4, 6))
+    some = draw(FLOW, 3, [7, 0, 4], (3, 4, 6))
     for all_of_it, part in zip(together, some, strict=True):
         assert torch.equal(part, all_of_it[[7, 0, 4]])
     assert [tuple(part.shape) for part in some] == [(3,), (3,), (3, 3, 4, 6)]
 
 
 def test_other_seeds_and_numbers_meet_other_randomness():
-    first = draw(CONFIG, 3, list(range(5)), (4,))
-    other = draw(CONFIG, 4, list(range(5)), (4,))
+    first = draw(FLOW, 3, list(range(5)), (4,))
+    other = draw(FLOW, 4, list(range(5)), (4,))
     for a, b in zip(first, other, strict=True):
         assert not (a == b).any()
         assert len(a.unique(dim=0)) == 5
 
 
 def test_the_density_of_times_is_the_configured_one():
-    times = draw(FlowConfig(times=UniformTimes()), 0, list(range(2000)), ())[0]
+    times = draw(Flow(TimeConvention(), times=UniformTimes()), 0, list(range(2000)), ())[0]
     assert times.var().item() == pytest.approx(1 / 12, rel=0.1)
-    times = draw(CONFIG, 0, list(range(2000)), ())[0]
+    times = draw(FLOW, 0, list(range(2000)), ())[0]
     assert torch.logit(times).std().item() == pytest.approx(1, rel=0.1)
 
 
@@ -88,7 +87,7 @@ def test_an_unconditional_model_gets_its_only_label():
 def test_the_loss_is_the_mean_over_the_samples_of_the_process():
     """A model that answers 0 pays |eps - x0|^2."""
     model, numbers = Noting(), [5, 11, 2]
-    t, _, eps = draw(CONFIG, 3, numbers, (3, 2, 2))
+    t, _, eps = draw(FLOW, 3, numbers, (3, 2, 2))
     x0 = batch(numbers)["image"]
     found = loss(model, numbers)
     torch.testing.assert_close(found, (eps - x0).square().mean())

@@ -17,6 +17,7 @@ from diffgen.config.sampling import (
 )
 from diffgen.config.source import resolve
 from diffgen.config.train import unwritable
+from diffgen.errors import UserError
 
 
 class SampleConfig(SamplingConfig):
@@ -41,10 +42,12 @@ class SampleConfig(SamplingConfig):
 
     def problems(self) -> Iterator[str]:
         """Yield mistakes that show only beside the model's own files."""
-        source = resolve(self.source)
-        yield from size_problems("size", self.size, source)
         try:
+            source = resolve(self.source)
+            yield from size_problems("size", self.size, source)
             class_indices(self.classes, source)
+        except UserError as error:
+            yield str(error)
         except ValueError as error:
             yield f"classes: {error}"
         yield from device_problems(self.device, "dtype", self.dtype == "bf16")

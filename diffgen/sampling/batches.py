@@ -11,6 +11,7 @@ from diffgen.data.pixels import to_uint8
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.schedulers import build_scheduler
 from diffgen.seeding import image_noise
+from diffgen.share import ALONE, Share
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,16 @@ def draw_batches(
     height: int,
     width: int,
     seed: int,
+    share: Share = ALONE,
 ) -> Iterator[Batch]:
     """Draw image k with label ``labels[k]`` from the noise of (seed, k), ``batch_size`` at a time.
 
+    Of several processes each draws the whole batches of its ``share``.
     A model without classes (``labels`` all ``num_classes``) is drawn without guidance.
     """
     use_scheduler(pipe, config)
     channels = pipe.transformer.config.in_channels
-    for first in range(0, len(labels), config.batch_size):
-        numbers = list(range(first, min(first + config.batch_size, len(labels))))
+    for numbers in map(list, share.batches(len(labels), config.batch_size)):
         chosen = torch.tensor([labels[k] for k in numbers])
         x0 = pipe(
             class_labels=chosen,

@@ -64,7 +64,7 @@ def _score_rows(files: list[Path]) -> list[str]:
         rows.append(
             f"| {content['size']} | {content['settings']['reference']} | {extractor} "
             f"| {content['counts']['images']} "
-            f"| {scores['fid']:.2f} ({_cell(floor and floor['fid'], '.2f')}) "
+            f"| {scores['fid']:.4g} ({_cell(floor and floor['fid'], '.4g')}) "
             f"| {_cell(scores['precision'], '.3f')} | {_cell(scores['recall'], '.3f')} "
             f"| {_cell(scores['class_accuracy'], '.1%')} |"
         )

@@ -75,6 +75,8 @@ def _mapped(path: Path, offset: int) -> np.ndarray:
         names = int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
         stream.seek(offset + LOCAL_HEADER + names)
         header = read_header(stream)
+        if header.dtype.hasobject:
+            raise ValueError("it is pickled objects")
         return np.memmap(
             path,
             header.dtype,

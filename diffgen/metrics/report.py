@@ -91,7 +91,7 @@ def _cells(scores: Scores, extractor: Extractor) -> list[str]:
     shares = [
         "-" if share is None else f"{share:.3f}" for share in (scores.precision, scores.recall)
     ]
-    return [f"{scores.fid:.2f}", *shares, _accuracy(scores, extractor)]
+    return [f"{max(scores.fid, 0.0):.4g}", *shares, _accuracy(scores, extractor)]
 
 
 def _accuracy(scores: Scores, extractor: Extractor) -> str:

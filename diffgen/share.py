@@ -6,10 +6,12 @@ does not depend on it.
 
 import atexit
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from diffgen.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,42 @@ class Share:
 
         return reduce(x, "sum")
 
-    def main_first(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
         """Let one process of a machine through before its others, for downloads."""
         if self.count == 1:
-            return nullcontext()
+            yield
+            return
         from accelerate import PartialState
 
-        return PartialState().local_main_process_first()
+        state = PartialState()
+        if not state.is_local_main_process:
+            state.wait_for_everyone()
+        try:
+            yield
+        finally:  # the others must not wait for one that failed
+            if state.is_local_main_process:
+                state.wait_for_everyone()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A step that may fail in one process alone: its UserError is then raised in all.
+
+        Otherwise the others would wait for it in the next ``sum``, and die of a lost connection.
+        """
+        problem = None
+        try:
+            yield
+        except UserError as error:
+            problem = str(error)
+        told = [problem]
+        if self.count > 1:
+            from accelerate.utils import gather_object
+
+            told = gather_object(told)
+        for message in told:
+            if message is not None:
+                raise UserError(message)
 
 
 ALONE = Share()

@@ -58,8 +58,9 @@ def evaluate(config: EvaluateConfig, share: Share | None = None) -> None:
     """
     size, device = config.picture_size(), chosen_device(config)
     share = share or Share.of_launch(cpu=device == "cpu")
-    reference = open_reference(config, size)
-    with share.main_first():
+    with share.together():
+        reference = open_reference(config, size)
+    with share.together(), share.main_first():
         extractor = load_extractor(config.extractor, config.weights, device)
     check_extractor(extractor, config, size, reference)
     evaluation = Evaluation(config, size, device, reference, extractor, share)
@@ -107,11 +108,12 @@ class Evaluation:
     def read_stored(self) -> Readings:
         """Read images of a folder or ``.npz``, in a fixed random order: they may be sorted."""
         path, reference = Path(self.config.source), self.reference.images
-        if is_npz(self.config.source):
-            part = Part.mixed(NpzImages(path, self.size))
-        else:
-            part = Part.mixed(build_images(FolderConfig(path=path, size=self.size)))
-        count = self._count(len(part))
+        with self.share.together():
+            if is_npz(self.config.source):
+                part = Part.mixed(NpzImages(path, self.size))
+            else:
+                part = Part.mixed(build_images(FolderConfig(path=path, size=self.size)))
+            count = self._count(len(part))
         names = part.class_names or (reference.class_names if reference else ())
         images = self._read(part, count, names)
         return Readings(images, *self._read_real(count, names), AS_STORED)
@@ -123,9 +125,10 @@ class Evaluation:
         unequal shares of the classes do not count against the model.
         """
         config = self.config
-        pipe = load_pipeline(config.source, self.device, config.dtype)
-        names = class_names(resolve(config.source))
-        count = self._count()
+        with self.share.together():
+            pipe = load_pipeline(config.source, self.device, config.dtype)
+            names = class_names(resolve(config.source))
+            count = self._count()
         real, floor = self._read_real(count, names)
         labels, rule = labels_in_turn(count, len(names)), IN_TURN
         folder = self.config.reference not in DRAWN and not is_npz(self.config.reference)

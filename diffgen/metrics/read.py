@@ -65,16 +65,18 @@ def read(
     Every row is written by one process and added to the others' zeros, which keeps it exact.
 
     Raises:
+        UserError: an image of any process cannot be read.
         RuntimeError: the processes' batches leave a gap or hold an image twice.
     """
     features = torch.zeros(count, extractor.num_features, device=extractor.device)
     labels = torch.zeros(count, dtype=torch.int64, device=extractor.device)
     times_read = torch.zeros_like(labels)
-    for numbers, images, wanted in batches:
-        rows = torch.as_tensor(numbers, device=extractor.device)
-        features[rows] = extractor(images)
-        labels[rows] = wanted.to(labels)
-        times_read[rows] += 1
+    with share.together():
+        for numbers, images, wanted in batches:
+            rows = torch.as_tensor(numbers, device=extractor.device)
+            features[rows] = extractor(images)
+            labels[rows] = wanted.to(labels)
+            times_read[rows] += 1
     if not bool((share.sum(times_read) == 1).all()):
         raise RuntimeError("the processes did not read every image once")
     return Reading(share.sum(features).cpu(), share.sum(labels).cpu(), class_names)

@@ -231,3 +231,20 @@ def test_two_processes_tell_a_mistake_once(user):
     done = launch_two(user, "model", "--reference", "nothing")
     assert done.returncode != 0
     assert done.stderr.count("nothing is neither shapes, digits nor a folder") == 1
+
+
+@pytest.mark.slow
+def test_a_picture_one_process_cannot_read_stops_both_with_one_message(user):
+    folder = user / "damaged"
+    folder.mkdir()
+    for k in range(16):
+        to_pil(torch.full((1, 3, 16, 16), k, dtype=torch.uint8))[0].save(folder / f"{k:02d}.png")
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0)).tolist()
+    damaged = folder / f"{order[9]:02d}.png"  # in the second batch
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    argv = ["damaged", "--num-images", "16", "--batch-size", "8", "--size", "16x16"]
+    done = launch_two(user, *argv, "--out", "damaged.json")
+    assert done.returncode != 0
+    assert done.stderr.count(f"damaged/{damaged.name} is not a readable image") == 1
+    assert "[rank" not in done.stderr  # no process's traceback
+    assert not (user / "damaged.json").exists()

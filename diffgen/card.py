@@ -60,20 +60,26 @@ def model_card(
 
 def _score_rows(files: list[Path]) -> list[str]:
     rows = [
-        "| size | reference | images | FID (floor) | precision | recall | class accuracy |",
-        "|---|---|---|---|---|---|---|",
+        "| size | reference | features | images | FID (floor) | precision | recall "
+        "| class accuracy |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for file in files:
         content = json.loads(file.read_text(encoding="utf-8"))
         scores, floor = content["scores"], content["floor"]
-        accuracy = scores["class_accuracy"]
+        extractor = content.get("extractor", {}).get("name", "reader")
         rows.append(
-            f"| {content['size']} | {content['settings']['reference']} "
-            f"| {content['counts']['images']} | {scores['fid']:.2f} ({floor['fid']:.2f}) "
-            f"| {scores['precision']:.3f} | {scores['recall']:.3f} "
-            f"| {'-' if accuracy is None else f'{accuracy:.1%}'} |"
+            f"| {content['size']} | {content['settings']['reference']} | {extractor} "
+            f"| {content['counts']['images']} "
+            f"| {scores['fid']:.4g} ({_cell(floor and floor['fid'], '.4g')}) "
+            f"| {_cell(scores['precision'], '.3f')} | {_cell(scores['recall'], '.3f')} "
+            f"| {_cell(scores['class_accuracy'], '.1%')} |"
         )
     rows.append("")
-    rows.append("FID, precision and recall are on the features of diffgen's embedded reader; the")
-    rows.append("floor is that of real images against other real images at the same counts.")
+    rows.append("Features: reader is diffgen's embedded one, inception that of FID; the floor is")
+    rows.append("that of real images against other real images at the same counts.")
     return rows
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,11 +1,15 @@
 """The console script ``diffgen``, and the start of every script in train/, sample/ and eval/."""
 
+import os
 import sys
+import time
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from diffgen.config.command_line import parse
 from diffgen.errors import UserError
+
+SECONDS_TO_SPEAK = 20
 
 
 class Verb(NamedTuple):
@@ -49,12 +53,23 @@ def launch(verb: str, argv: list[str], prog: str) -> int:
         _load(VERBS[verb].action)(config)
     except UserError as error:
         message = str(error)
+        let_main_process_speak()
         print(message if message.startswith(prog) else f"{prog}: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def let_main_process_speak() -> None:
+    """Wait, in every process of a launch but the main one, which mostly meets the same mistake.
+
+    The launcher ends the others once the main process has told it; if that does not happen, the
+    mistake is this process's own and it tells it itself.
+    """
+    if int(os.environ.get("RANK", "0")) > 0:
+        time.sleep(SECONDS_TO_SPEAK)
 
 
 def _load(place: str) -> Any:

@@ -1,4 +1,4 @@
-"""Score a model or a folder of images: FID, precision, recall, class accuracy.
+"""Score a model, a folder of images or an .npz: FID, precision, recall, class accuracy.
 
     python eval/evaluate.py runs/demo --reference shapes --size 32x32 --num-images 512
 

@@ -1,167 +1,223 @@
-"""``eval``: score a model or a folder of images against held-out real images."""
+"""``eval``: score a model, a folder of images or an ``.npz`` against held-out real images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import Subset
 from tqdm import tqdm
 
+from diffgen.commands.real_images import Part, Reference, open_reference
 from diffgen.config.base import parse_size
-from diffgen.config.data import DigitsConfig, FolderConfig, ShapesConfig
-from diffgen.config.evaluate import EvaluateConfig, is_image_folder
-from diffgen.config.source import resolve
-from diffgen.data.pixels import QUANTISATION, to_uint8
-from diffgen.data.source import ImageSource, build_images
+from diffgen.config.data import FolderConfig
+from diffgen.config.evaluate import DRAWN, EvaluateConfig
+from diffgen.config.pictures import is_image_folder, is_npz
+from diffgen.config.sampling import accelerator_absent
+from diffgen.config.source import Source, resolve
+from diffgen.data.npz import NpzImages
+from diffgen.data.pixels import QUANTISATION
+from diffgen.data.source import build_images
 from diffgen.errors import UserError
 from diffgen.files import write_json
-from diffgen.metrics.read import Reading, read
-from diffgen.metrics.reader import MIN_SIDE, load_reader
-from diffgen.metrics.report import compare, conventions, table
-from diffgen.pipeline import load_pipeline
+from diffgen.metrics.extractor import Extractor, load_extractor
+from diffgen.metrics.read import Batch, Reading, read
+from diffgen.metrics.report import compare, conventions, missing, table
+from diffgen.pipeline import DiffGenPipeline, load_pipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn
+from diffgen.share import Share
 
-Pairs = Iterator[tuple[Tensor, Tensor]]
+IN_TURN = "the classes in turn"
+AS_REFERENCE = "as in the reference: image k has the class of its picture k"
+AS_STORED = "as in the source"
+LIBRARIES = ("diffgen", "torch", "diffusers", "timm", "torch-fidelity")
 
 
 @dataclass(frozen=True)
-class RealImages:
-    """A reference set and a second real set, disjoint from it, for the floor."""
+class Readings:
+    """Everything one evaluation compares."""
 
-    reference: "Subset[Any]"
-    other: "Subset[Any]"
-    class_names: tuple[str, ...]
+    images: Reading
+    reference: Reading | None
+    floor: Reading | None
+    labels: str
+    """Where the labels of ``images`` come from."""
 
 
-def evaluate(config: EvaluateConfig) -> None:
+def evaluate(config: EvaluateConfig, share: Share | None = None) -> None:
     """Draw or read the images, score them, print a table and save the figures as JSON.
+
+    Args:
+        config: what to score, against what, and how.
+        share: this process's part; None: dealt out among the processes of this launch, which
+            must then all call this. The main one prints and writes.
 
     Raises:
         UserError: anything a user can mend; see its message.
     """
-    from_folder = is_image_folder(config.source)
-    size = config.size or "{}x{}".format(*resolve(config.source).sample_size)
-    if min(parse_size(size)) < MIN_SIDE:
-        raise UserError(f"size: {size} is too small; the reader needs {MIN_SIDE} pixels a side")
-    real = real_images(config.reference, size, config.num_images)
-    count = min(config.num_images, len(real.other))
-    if count <= config.k or len(real.reference) <= config.k:
-        raise UserError(
-            f"reference: {config.reference} has too few images for k = {config.k}: "
-            f"{len(real.reference)} and {len(real.other)} after halving"
-        )
-    reader = load_reader("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
-    if from_folder:
-        images = folder_reading(config.source, size, count, config.batch_size, reader)
+    size, device = config.picture_size(), chosen_device(config)
+    share = share or Share.of_launch(cpu=device == "cpu")
+    with share.together():
+        reference = open_reference(config, size)
+    with share.together(), share.main_first():
+        extractor = load_extractor(config.extractor, config.weights, device)
+    check_extractor(extractor, config, size, reference)
+    evaluation = Evaluation(config, size, device, reference, extractor, share)
+    if is_npz(config.source) or is_image_folder(config.source):
+        readings = evaluation.read_stored()
     else:
-        images = model_reading(config, size, count, reader)
-    count = len(images.features)
-    if count <= config.k:
-        raise UserError(f"source: {config.source} has {count} images, k = {config.k} needs more")
-    reference = read_real(reader, real.reference, real.class_names, config.batch_size)
-    other = read_real(reader, real.other, real.class_names, config.batch_size)[:count]
-    scores, floor = (compare(reference, reading, config.k) for reading in (images, other))
-    counts = {"images": count, "reference": len(real.reference), "floor": len(other.features)}
-    print(f"\n{config.source} at {size}: {count} images against {counts['reference']} real ones")
-    print(table(scores, floor))
-    content = {
-        "schema": "diffgen-evaluation/1",
-        "scores": asdict(scores),
-        "floor": asdict(floor),
-        "counts": counts,
-        "size": size,
-        "labels": "as in the folder" if from_folder else "the classes in turn",
-        "settings": config.model_dump(mode="json"),
-        "quantisation": QUANTISATION,
-        "conventions": conventions(config.k),
-        "versions": {name: version(name) for name in ("diffgen", "torch", "diffusers")},
-    }
-    target = config.out or default_target(config, size)
-    write_json(target, content)
-    print(f"saved as {target}")
+        readings = evaluation.read_drawn()
+    if share.is_main:
+        evaluation.report(readings)
 
 
-def default_target(config: EvaluateConfig, size: str) -> Path:
-    """``evaluation-REFERENCE-SIZE.json`` beside the source, or here for a hub id."""
-    folder = Path(config.source) if Path(config.source).is_dir() else Path()
-    return folder / f"evaluation-{Path(config.reference).name}-{size}.json"
+def chosen_device(config: EvaluateConfig) -> str:
+    """``cuda`` or ``cpu``. Raises UserError when cuda was asked for and there is none."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda was asked for, but torch sees no GPU; use auto or cpu")
+    cpu = config.device == "cpu" or accelerator_absent() or not torch.cuda.is_available()
+    return "cpu" if cpu else "cuda"
 
 
-def real_images(reference: str, size: str, count: int) -> RealImages:
-    """Up to ``count`` reference images and as many others.
-
-    shapes: two disjoint parts of the held-out range. digits: the held-out split, and training
-    digits. A folder: two halves, drawn by a fixed seed.
-    """
-    match reference:
-        case "shapes":
-            held_out = build_images(ShapesConfig(size=size), "held_out")
-            if 2 * count > len(held_out):
-                raise UserError(f"num_images: at most {len(held_out) // 2} for shapes")
-            return _parts(held_out, range(count), held_out, range(count, 2 * count))
-        case "digits":
-            held_out = build_images(DigitsConfig(size=size), "held_out")
-            trained = build_images(DigitsConfig(size=size), "train")
-            first, second = min(count, len(held_out)), min(count, len(trained))
-            return _parts(held_out, range(first), trained, range(second))
-        case _:
-            folder = build_images(FolderConfig(path=Path(reference), size=size))
-            mixed = _mixed(len(folder))
-            half = len(folder) // 2
-            return _parts(folder, mixed[:half][:count], folder, mixed[half:][:count])
+def check_extractor(
+    extractor: Extractor, config: EvaluateConfig, size: str, reference: Reference
+) -> None:
+    """Raise UserError where the extractor cannot read this size or the stored statistics."""
+    least = max(extractor.min_side, 8 if config.reference in DRAWN else 1)
+    if min(parse_size(size)) < least:
+        raise UserError(f"size: {size} is too small; {extractor.name} needs {least} pixels a side")
+    if reference.stored is not None and len(reference.stored.mean) != extractor.num_features:
+        raise UserError(
+            f"reference: {config.reference} holds mu and sigma of {len(reference.stored.mean)} "
+            f"features, but {extractor.name} has {extractor.num_features}"
+        )
 
 
-def _mixed(count: int) -> list[int]:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+@dataclass(frozen=True)
+class Evaluation:
+    """One source against one reference, at one size, through one extractor."""
 
+    config: EvaluateConfig
+    size: str
+    device: str
+    reference: Reference
+    extractor: Extractor
+    share: Share
 
-def _parts(
-    first: ImageSource, a: Sequence[int], second: ImageSource, b: Sequence[int]
-) -> RealImages:
-    return RealImages(Subset(first, a), Subset(second, b), first.class_names)  # type: ignore[arg-type]
+    def read_stored(self) -> Readings:
+        """Read images of a folder or ``.npz``, in a fixed random order: they may be sorted."""
+        path, reference = Path(self.config.source), self.reference.images
+        with self.share.together():
+            if is_npz(self.config.source):
+                part = Part.mixed(NpzImages(path, self.size))
+            else:
+                part = Part.mixed(build_images(FolderConfig(path=path, size=self.size)))
+            count = self._count(len(part))
+        names = part.class_names or (reference.class_names if reference else ())
+        images = self._read(part, count, names)
+        return Readings(images, *self._read_real(count, names), AS_STORED)
 
+    def read_drawn(self) -> Readings:
+        """Draw images from the model and read them.
 
-def read_real(
-    reader: Any, images: "Subset[Any]", class_names: tuple[str, ...], batch_size: int
-) -> Reading:
-    """Read real images, quantised like drawn ones."""
-    return read(reader, _real_batches(images, batch_size, "reading real images"), class_names)
+        Where the reference is a folder of the model's classes the images take its labels, so that
+        unequal shares of the classes do not count against the model.
+        """
+        config = self.config
+        with self.share.together():
+            pipe = load_pipeline(config.source, self.device, config.dtype, config.vae)
+            names = class_names(resolve(config.source))
+            count = self._count()
+        real, floor = self._read_real(count, names)
+        labels, rule = labels_in_turn(count, len(names)), IN_TURN
+        folder = self.config.reference not in DRAWN and not is_npz(self.config.reference)
+        if real is not None and folder and set(real.class_names) <= set(names):
+            same = [names.index(real.class_names[label]) for label in real.labels.tolist()]
+            labels, rule = [same[k % len(same)] for k in range(count)], AS_REFERENCE
+        batches = self._drawn(pipe, labels)
+        images = read(self.extractor, batches, count, names, self.share)
+        return Readings(images, real, floor, rule)
 
+    def report(self, readings: Readings) -> None:
+        """Score, print and save."""
+        config, extractor, stored = self.config, self.extractor, self.reference.stored
+        score = partial(compare, readings.reference, stored, k=config.k, extractor=extractor)
+        scores = score(readings.images)
+        floor = score(readings.floor) if readings.floor else None
+        sets = {
+            "images": readings.images,
+            "reference": readings.reference,
+            "floor": readings.floor,
+        }
+        counts = {name: len(part.labels) if part else 0 for name, part in sets.items()}
+        against = f"{counts['reference']} real ones" if counts["reference"] else config.reference
+        print(f"\n{config.source} at {self.size}: {counts['images']} images against {against}")
+        print(f"labels: {readings.labels}")
+        print(table(scores, floor, extractor))
+        content = {
+            "schema": "diffgen-evaluation/1",
+            "scores": asdict(scores),
+            "floor": floor and asdict(floor),
+            "not_available": missing(scores, extractor),
+            "extractor": extractor.facts(),
+            "counts": counts,
+            "size": self.size,
+            "labels": readings.labels,
+            "label_counts": {name: part and part.label_counts() for name, part in sets.items()},
+            "settings": config.model_dump(mode="json"),
+            "quantisation": QUANTISATION,
+            "conventions": conventions(config.k, stored),
+            "processes": self.share.count,
+            "versions": {name: version(name) for name in LIBRARIES},
+        }
+        target = config.target(self.size)
+        write_json(target, content)
+        print(f"saved as {target}")
 
-def _real_batches(images: "Subset[Any]", batch_size: int, what: str) -> Pairs:
-    with tqdm(total=len(images), unit="img", desc=what, leave=False) as bar:
-        for first in range(0, len(images), batch_size):
-            items = [images[i] for i in range(first, min(first + batch_size, len(images)))]
-            pictures = torch.stack([picture for picture, _ in items])
-            bar.update(len(items))
-            yield to_uint8(pictures), torch.tensor([label for _, label in items])
+    def _count(self, available: int | None = None) -> int:
+        """Images to score: as many as asked for, as there are, and as the floor has.
 
+        Raises:
+            UserError: too few.
+        """
+        other = self.reference.other
+        limits = [self.config.num_images, available, None if other is None else len(other)]
+        count = min(limit for limit in limits if limit is not None)
+        if count <= self.config.k:
+            raise UserError(
+                f"source: {self.config.source} has {count} images, k = {self.config.k} needs more"
+            )
+        return count
 
-def folder_reading(source: str, size: str, count: int, batch_size: int, reader: Any) -> Reading:
-    """Read ``count`` images of a folder, drawn by a fixed seed: names may be sorted by class."""
-    images = build_images(FolderConfig(path=Path(source), size=size))
-    chosen: Subset[Any] = Subset(images, _mixed(len(images))[:count])  # type: ignore[arg-type]
-    return read(reader, _real_batches(chosen, batch_size, "reading images"), images.class_names)
+    def _read_real(
+        self, count: int, names: tuple[str, ...]
+    ) -> tuple[Reading | None, Reading | None]:
+        """Reference and floor; ``names`` of the source serve a reference that has none."""
+        images, other = self.reference.images, self.reference.other
+        real = self._read(images, len(images), images.class_names or names) if images else None
+        floor = self._read(other, count, other.class_names or names) if other else None
+        return real, floor
 
+    def _read(self, part: Part, count: int, names: tuple[str, ...]) -> Reading:
+        batches = part.first(count).batches(self.config.batch_size, self.share)
+        return read(self.extractor, batches, count, names, self.share)
 
-def model_reading(config: EvaluateConfig, size: str, count: int, reader: Any) -> Reading:
-    """Draw ``count`` images, the classes in turn, and read them."""
-    source = resolve(config.source)
-    pipe = load_pipeline(config.source, config.device, config.dtype, config.vae)
-    height, width = parse_size(size)
-    labels = labels_in_turn(count, source.num_classes)
-    batches = draw_batches(pipe, config, labels, height=height, width=width, seed=config.seed)
-
-    def pairs() -> Pairs:
-        with tqdm(total=count, unit="img", desc="drawing") as bar:
-            for batch in batches:
-                yield batch.images, batch.labels
+    def _drawn(self, pipe: DiffGenPipeline, labels: list[int]) -> Iterator[Batch]:
+        """This process's batches of drawn images."""
+        height, width = parse_size(self.size)
+        config, share = self.config, self.share
+        drawn = draw_batches(
+            pipe, config, labels, height=height, width=width, seed=config.seed, share=share
+        )
+        total = share.images(len(labels), config.batch_size)
+        with tqdm(total=total, unit="img", desc="drawing", disable=not share.is_main) as bar:
+            for batch in drawn:
+                yield batch.numbers, batch.images, batch.labels
                 bar.update(len(batch.numbers))
 
+
+def class_names(source: Source) -> tuple[str, ...]:
+    """A name for every class of a model, "" for those without."""
     names = source.class_names[: source.num_classes]
-    padded = names + ("",) * (source.num_classes - len(names))
-    return read(reader, pairs(), padded)
+    return names + ("",) * (source.num_classes - len(names))

@@ -10,6 +10,7 @@ from diffgen.files import write_file
 from diffgen.pipeline import DiffGenPipeline, load_pipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn
 from diffgen.sampling.sheet import Row, contact_sheet
+from diffgen.share import ALONE
 from diffgen.training.run_folder import RunFolder
 
 
@@ -63,7 +64,8 @@ def score(config: TrainConfig, folder: RunFolder) -> None:
             seed=config.seed,
             device=config.device,
             **sampling,
-        )
+        ),
+        share=ALONE,
     )
 
 

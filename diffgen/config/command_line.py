@@ -159,12 +159,14 @@ class _Parser(ArgumentParser):
 
 
 def _normal(argv: list[str]) -> list[str]:
-    """--num_images is --num-images, and a negative number after a flag is its value."""
+    """--num_images is --num-images, --k is argparse's -k, and a negative number after a flag is
+    its value."""
     result: list[str] = []
     for argument in argv:
         name, equals, value = argument.partition("=")
         if name.startswith("--"):
-            result.append(name.replace("_", "-") + equals + value)
+            short = len(name) == len("--k")
+            result.append(name[short:].replace("_", "-") + equals + value)
         elif re.match(r"-\d", argument) and result and re.fullmatch(r"--[^=]+", result[-1]):
             result[-1] += f"={argument}"
         else:

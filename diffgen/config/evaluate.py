@@ -8,6 +8,8 @@ from pydantic_settings import CliPositionalArg
 
 from diffgen.config.base import Size
 from diffgen.config.data import image_files
+from diffgen.config.npz import inspect_npz
+from diffgen.config.pictures import is_image_folder, is_npz, own_size
 from diffgen.config.process import solver_problems
 from diffgen.config.sampling import (
     Device,
@@ -17,31 +19,34 @@ from diffgen.config.sampling import (
 )
 from diffgen.config.source import resolve, size_problems, vae_problems
 from diffgen.config.train import unwritable
+from diffgen.errors import UserError
 
-
-def is_image_folder(source: str) -> bool:
-    """True for a folder of pictures to score, as against a model to draw them with."""
-    path = Path(source)
-    if not path.is_dir() or (path / "model_index.json").exists():
-        return False
-    if (path / "config.yaml").exists() or (path / "pipeline").exists():
-        return False
-    return next(image_files(path), None) is not None
+DRAWN = ("shapes", "digits")
 
 
 class EvaluateConfig(SamplingConfig):
-    """Score a model, or a folder of images, against held-out real images."""
+    """Score a model, a folder of images or an .npz against held-out real images."""
 
     source: CliPositionalArg[str]
-    """Run folder, pipeline folder or hub id of a model, or a folder of images."""
+    """Run folder, pipeline folder or hub id of a model, a folder of images, or an .npz of them."""
     vae: str | None = None
     """Folder or hub id of the VAE that decodes a model of latents; none: the one it comes with."""
     reference: str = "shapes"
-    """Real images: shapes or digits (their held-out split), or a folder."""
+    """Real images: shapes or digits (their held-out split), a folder, or an .npz of images or of
+    Inception's mu and sigma."""
+    extractor: str = "reader"
+    """Network whose features are compared: reader (diffgen's own), inception (that of FID), or
+    any timm model by name, for example resnet50.a1_in1k."""
+    weights: Path | None = None
+    """The extractor's weights, safetensors or a state dict; none: downloaded by name."""
     size: Size | None = None
-    """HEIGHTxWIDTH everything is drawn or read at [pixels]; none: as the model was trained."""
+    """HEIGHTxWIDTH everything is drawn at, or cropped to where a picture differs [pixels]; none:
+    as the source is, and a reference of another size is refused."""
     num_images: int = Field(default=512, ge=8)
     """Images drawn from the model, and real ones, as far as there are so many [count]."""
+    floor: bool = True
+    """Score real images against other real images too, which takes half of a folder or .npz given
+    as reference; no: all of it is the reference, and num_images may exceed it."""
     k: int = Field(default=3, ge=1)
     """Nearest neighbour that gives the radius for precision and recall [count]."""
     seed: int = Field(default=0, ge=0)
@@ -49,27 +54,96 @@ class EvaluateConfig(SamplingConfig):
     device: Device = "auto"
     """Where to compute; auto: a GPU if there is one."""
     dtype: Dtype = "fp32"
-    """Arithmetic of the model; bf16 needs a GPU. The reader is always fp32."""
+    """Arithmetic of the model; bf16 needs a GPU. The extractor is always fp32."""
     out: Path | None = None
     """JSON file for the figures and settings; none: beside the source, evaluation-*.json."""
 
     def problems(self) -> Iterator[str]:
         """Yield mistakes that show only beside the model's and the reference's files."""
-        if is_image_folder(self.source):
-            if self.size is None:
-                yield "size: needed to score a folder of images, for example --size 32x32"
-        else:
-            source = resolve(self.source)
-            yield from vae_problems(source, self.source, self.vae)
-            yield from solver_problems("", self.scheduler, self.steps, source.process)
-            if self.size is not None:
-                yield from size_problems("size", [self.size], source)
-        if self.reference not in ("shapes", "digits"):
-            folder = Path(self.reference)
-            if not folder.is_dir():
-                yield f"reference: {self.reference} is neither shapes, digits nor a folder"
-            elif next(image_files(folder), None) is None:
-                yield f"reference: {self.reference} holds no images"
+        wrong = [*self._source_problems(), *self._reference_problems()]
+        yield from wrong
+        if not wrong:  # only now sizes can be compared
+            try:
+                self.picture_size()
+            except UserError as error:
+                yield str(error)
+        if self.weights is not None:
+            if self.extractor == "reader":
+                yield "weights: the reader brings its own; name another extractor to use them"
+            if not self.weights.is_file():
+                yield f"weights: {self.weights} does not exist or is no file"
         yield from device_problems(self.device, "dtype", self.dtype == "bf16")
+        if self.out is not None and self.out.is_dir():
+            yield f"out: {self.out} is a folder; name a JSON file, for example {self.out}/eval.json"
+        else:
+            yield from unwritable("out", (self.out or self.target("")).parent)
+
+    def picture_size(self) -> str:
+        """HEIGHTxWIDTH everything is drawn, read or cropped at.
+
+        Raises:
+            UserError: no size is given, and the source's and the reference's pictures differ.
+        """
+        if self.size is not None:
+            return self.size
+        if is_npz(self.source) or is_image_folder(self.source):
+            size = own_size(self.source, "source")
+        else:
+            size = "{}x{}".format(*resolve(self.source).sample_size)
+        other = None if self.reference in DRAWN else own_size(self.reference, "reference")
+        if other not in (None, size):
+            raise UserError(
+                f"size: {self.source} is {size}, but {self.reference} is {other}; "
+                f"--size {size} crops the pictures to one size"
+            )
+        return str(size)
+
+    def target(self, size: str) -> Path:
+        """The JSON file: ``out``, or evaluation-*.json beside the source, or here for a hub id."""
         if self.out is not None:
-            yield from unwritable("out", self.out.parent)
+            return self.out
+        place = Path(self.source)
+        folder = place if place.is_dir() else place.parent if is_npz(self.source) else Path()
+        parts = ["evaluation", place.stem if is_npz(self.source) else ""]
+        parts += [Path(self.reference).name.removesuffix(".npz"), size]
+        parts += [self.extractor if self.extractor != "reader" else ""]
+        return folder / f"{'-'.join(part for part in parts if part)}.json"
+
+    def _source_problems(self) -> Iterator[str]:
+        place = Path(self.source)
+        try:
+            if is_npz(self.source):
+                if not inspect_npz(place, "source").count:
+                    yield f"source: {place} holds no images (arr_0), only statistics"
+            elif place.is_file():
+                yield f"source: {place} is a file; give a model, a folder of images or an .npz"
+            elif not is_image_folder(self.source):
+                source = resolve(self.source)
+                yield from vae_problems(source, self.source, self.vae)
+                yield from solver_problems("", self.scheduler, self.steps, source.process)
+                if self.size is not None:
+                    yield from size_problems("size", [self.size], source)
+        except UserError as error:
+            yield str(error)
+
+    def _reference_problems(self) -> Iterator[str]:
+        place = Path(self.reference)
+        if is_npz(self.reference):
+            try:
+                found = inspect_npz(place, "reference")
+            except UserError as error:
+                yield str(error)
+                return
+            if not found.count and self.extractor != "inception":
+                yield (
+                    f"reference: {place} holds only mu and sigma, which belong to Inception's "
+                    f"features; give --extractor inception (got {self.extractor})"
+                )
+        elif self.reference not in DRAWN:
+            if not place.is_dir():
+                yield (
+                    f"reference: {self.reference} is neither shapes, digits nor a folder "
+                    "or .npz of images"
+                )
+            elif next(image_files(place), None) is None:
+                yield f"reference: {self.reference} holds no images"

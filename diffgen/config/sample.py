@@ -17,6 +17,7 @@ from diffgen.config.sampling import (
 )
 from diffgen.config.source import resolve, size_problems, vae_problems
 from diffgen.config.train import unwritable
+from diffgen.errors import UserError
 
 
 class SampleConfig(SamplingConfig):
@@ -43,12 +44,14 @@ class SampleConfig(SamplingConfig):
 
     def problems(self) -> Iterator[str]:
         """Yield mistakes that show only beside the model's own files."""
-        source = resolve(self.source)
-        yield from vae_problems(source, self.source, self.vae)
-        yield from size_problems("size", self.size, source)
-        yield from solver_problems("", self.scheduler, self.steps, source.process)
         try:
+            source = resolve(self.source)
+            yield from vae_problems(source, self.source, self.vae)
+            yield from size_problems("size", self.size, source)
+            yield from solver_problems("", self.scheduler, self.steps, source.process)
             class_indices(self.classes, source)
+        except UserError as error:
+            yield str(error)
         except ValueError as error:
             yield f"classes: {error}"
         yield from device_problems(self.device, "dtype", self.dtype == "bf16")

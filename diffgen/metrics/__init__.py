@@ -10,25 +10,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffgen.metrics.extractor import Extractor, load_extractor
     from diffgen.metrics.faces import FrechetDistance
     from diffgen.metrics.frechet import Moments, frechet_distance
     from diffgen.metrics.manifold import precision_recall
     from diffgen.metrics.reader import Reader, load_reader
 
 __all__ = [
+    "Extractor",
     "FrechetDistance",
     "Moments",
     "Reader",
     "frechet_distance",
+    "load_extractor",
     "load_reader",
     "precision_recall",
 ]
 
 _HOMES = {
+    "Extractor": "extractor",
     "FrechetDistance": "faces",
     "Moments": "frechet",
     "Reader": "reader",
     "frechet_distance": "frechet",
+    "load_extractor": "extractor",
     "load_reader": "reader",
     "precision_recall": "manifold",
 }

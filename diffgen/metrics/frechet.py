@@ -22,19 +22,19 @@ class Moments:
     """Mean and covariance of a set of feature vectors.
 
     Attributes:
-        count: number of vectors, at least 2.
+        count: number of vectors, at least 2; None: not known, as of stored statistics.
         mean: (D,) float64.
         cov: (D, D) float64, unbiased (divided by count - 1).
 
     Raises ValueError where these do not hold.
     """
 
-    count: int
+    count: int | None
     mean: Tensor
     cov: Tensor
 
     def __post_init__(self) -> None:
-        if self.count < 2:
+        if self.count is not None and self.count < 2:
             raise ValueError(f"a covariance needs at least 2 feature rows, got {self.count}")
         size = self.mean.shape[0] if self.mean.ndim == 1 else -1
         if tuple(self.cov.shape) != (size, size):

@@ -1,55 +1,82 @@
-"""Sets of 8-bit images through the embedded reader, once, for every metric."""
+"""Sets of 8-bit images through an extractor, once, for every metric."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from diffgen.data.pixels import from_uint8
-from diffgen.metrics.reader import READER_CLASSES, Reader
+from diffgen.metrics.extractor import Extractor
+from diffgen.metrics.reader import READER_CLASSES
+from diffgen.share import ALONE, Share
+
+Batch = tuple[Sequence[int], Tensor, Tensor]
+"""Numbers of B images in their set, the images (B, 3, H, W) uint8, their labels (B,) int64."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the reader saw in a set of N images."""
+    """What an extractor saw in a set of N images, in their order."""
 
     features: Tensor
-    """(N, 64) fp32."""
-    classes: Tensor
-    """(N,) int64, the reader's best class over READER_CLASSES."""
-    wanted: Tensor
-    """(N,) int64, the class each image should show; -1: one the reader does not know."""
+    """(N, D) fp32, on the CPU."""
+    labels: Tensor
+    """(N,) int64, over ``class_names``; -1 or beyond them: of no known class."""
+    class_names: tuple[str, ...]
 
-    def correct(self) -> int | None:
-        """Images read as what they should show; None if the reader knows none of the classes."""
-        if not bool((self.wanted >= 0).all()):
+    def correct(self, extractor: Extractor) -> int | None:
+        """Images the reader takes for what they should show; None if it cannot know."""
+        if extractor.classify is None:
             return None
-        return int((self.classes == self.wanted).sum())
+        known = reader_labels(self.class_names)
+        wanted = [known[i] if 0 <= i < len(known) else -1 for i in self.labels.tolist()]
+        if -1 in wanted:
+            return None
+        return int((extractor.classify(self.features) == torch.tensor(wanted)).sum())
+
+    def label_counts(self) -> dict[str, int]:
+        """Images of each label that occurs, by its name where it has one, in their order."""
+        counted = Counter(self.labels.tolist())
+        return {self._name(label): counted[label] for label in sorted(counted)}
+
+    def _name(self, label: int) -> str:
+        named = 0 <= label < len(self.class_names) and self.class_names[label]
+        return named or ("unlabelled" if label < 0 else f"label {label}")
 
     def __getitem__(self, part: slice) -> "Reading":
-        return Reading(self.features[part], self.classes[part], self.wanted[part])
+        return Reading(self.features[part], self.labels[part], self.class_names)
 
 
-def reader_labels(class_names: tuple[str, ...] | list[str]) -> list[int]:
+def reader_labels(class_names: Sequence[str]) -> list[int]:
     """The reader's label of each class name, -1 for names it does not know."""
     return [READER_CLASSES.index(n) if n in READER_CLASSES else -1 for n in class_names]
 
 
-@torch.no_grad()
 def read(
-    reader: Reader, batches: Iterable[tuple[Tensor, Tensor]], class_names: tuple[str, ...]
+    extractor: Extractor,
+    batches: Iterable[Batch],
+    count: int,
+    class_names: tuple[str, ...] = (),
+    share: Share = ALONE,
 ) -> Reading:
-    """Read batches of (images (B, 3, H, W) uint8, labels (B,) int64).
+    """Read a set of ``count`` images, of which ``batches`` are this process's ``share``.
 
-    Labels beyond ``class_names`` (the null class) are of a class the reader does not know.
+    Every row is written by one process and added to the others' zeros, which keeps it exact.
+
+    Raises:
+        UserError: an image of any process cannot be read.
+        RuntimeError: the processes' batches leave a gap or hold an image twice.
     """
-    known = torch.tensor([*reader_labels(class_names), -1])
-    features, classes, wanted = [], [], []
-    device = next(reader.parameters()).device
-    for images, labels in batches:
-        seen = reader(from_uint8(images.to(device)))
-        features.append(seen.features.cpu())
-        classes.append(seen.logits.argmax(dim=1).cpu())
-        wanted.append(known[labels.clamp(max=len(known) - 1)])
-    return Reading(torch.cat(features), torch.cat(classes), torch.cat(wanted))
+    features = torch.zeros(count, extractor.num_features, device=extractor.device)
+    labels = torch.zeros(count, dtype=torch.int64, device=extractor.device)
+    times_read = torch.zeros_like(labels)
+    with share.together():
+        for numbers, images, wanted in batches:
+            rows = torch.as_tensor(numbers, device=extractor.device)
+            features[rows] = extractor(images)
+            labels[rows] = wanted.to(labels)
+            times_read[rows] += 1
+    if not bool((share.sum(times_read) == 1).all()):
+        raise RuntimeError("the processes did not read every image once")
+    return Reading(share.sum(features).cpu(), share.sum(labels).cpu(), class_names)

@@ -3,64 +3,110 @@
 from dataclasses import dataclass
 from typing import Any
 
-from diffgen.metrics.frechet import frechet_distance
+from diffgen.metrics.extractor import Extractor
+from diffgen.metrics.frechet import Moments, frechet_distance, frechet_from_moments, moments
 from diffgen.metrics.intervals import wilson
 from diffgen.metrics.manifold import precision_recall
 from diffgen.metrics.read import Reading
 
+NO_PICTURES = "the reference holds mu and sigma, but no images"
+NO_CLASSES = "only the reader knows classes"
+UNKNOWN_CLASSES = "the reader does not know all of the classes"
+
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures of one set of images against a reference set."""
+    """Figures of one set of images against a reference set; None: not available."""
 
     fid: float
-    """Fréchet distance of the reader's features."""
-    precision: float
-    recall: float
+    """Fréchet distance of the extractor's features."""
+    precision: float | None
+    recall: float | None
     class_accuracy: float | None
-    """Share read as the class wanted; None where the reader does not know the classes."""
+    """Share read as the class wanted."""
     class_accuracy_interval: tuple[float, float] | None
     """95 % Wilson interval."""
 
 
-def compare(reference: Reading, images: Reading, k: int) -> Scores:
-    """Score ``images`` against ``reference``."""
-    correct, count = images.correct(), len(images.features)
-    manifold = precision_recall(reference.features, images.features, k=k, rule="adm")
+def compare(
+    reference: Reading | None, stored: Moments | None, images: Reading, k: int, extractor: Extractor
+) -> Scores:
+    """Score ``images``.
+
+    Args:
+        reference: real images; None: there are only their moments.
+        stored: moments that come before the reference's own, as in ADM's evaluator.
+        images: what to score.
+        k: nearest neighbour for precision and recall.
+        extractor: what read both.
+    """
+    correct, count = images.correct(extractor), len(images.features)
+    if stored is not None:
+        fid = frechet_from_moments(stored, moments(images.features))
+    elif reference is not None:
+        fid = frechet_distance(reference.features, images.features)
+    else:
+        raise ValueError("either a reference or its moments are needed")
+    manifold = reference and precision_recall(reference.features, images.features, k=k, rule="adm")
     return Scores(
-        fid=frechet_distance(reference.features, images.features),
-        precision=manifold.precision,
-        recall=manifold.recall,
+        fid=fid,
+        precision=manifold.precision if manifold else None,
+        recall=manifold.recall if manifold else None,
         class_accuracy=None if correct is None else correct / count,
         class_accuracy_interval=None if correct is None else wilson(correct, count),
     )
 
 
-def table(model: Scores, floor: Scores) -> str:
-    """A printed table: the model's figures and the floor's."""
-    rows = [
-        ("FID (reader)", f"{model.fid:.2f}", f"{floor.fid:.2f}"),
-        ("precision", f"{model.precision:.3f}", f"{floor.precision:.3f}"),
-        ("recall", f"{model.recall:.3f}", f"{floor.recall:.3f}"),
-        ("class accuracy", _share(model), _share(floor)),
-    ]
-    lines = [f"{'':16}{'model':>24}{'real against real':>24}"]
-    lines += [f"{name:16}{a:>24}{b:>24}" for name, a, b in rows]
+def missing(scores: Scores, extractor: Extractor) -> dict[str, str]:
+    """Why figures are not available, by their names."""
+    reasons: dict[str, str] = {}
+    if scores.precision is None:
+        reasons |= dict.fromkeys(("precision", "recall"), NO_PICTURES)
+    if scores.class_accuracy is None:
+        reasons["class_accuracy"] = UNKNOWN_CLASSES if extractor.classify else NO_CLASSES
+    return reasons
+
+
+def table(scores: Scores, floor: Scores | None, extractor: Extractor) -> str:
+    """A printed table: the figures of the images and the floor's, and what read them."""
+    rows = [("", "model", "real against real" if floor else "")]
+    rows += zip(
+        (f"FID ({extractor.name})", "precision", "recall", "class accuracy"),
+        _cells(scores, extractor),
+        _cells(floor, extractor) if floor else [""] * 4,
+        strict=True,
+    )
+    wide = max(16, *(len(row[0]) + 1 for row in rows))
+    lines = [f"{name:{wide}}{a:>24}{b:>24}".rstrip() for name, a, b in rows]
+    for name, reason in missing(scores, extractor).items():
+        lines.append(f"{name.replace('_', ' ')}: not available, {reason}")
+    lines.append(
+        f"features: {extractor.name}, {extractor.num_features} wide, {extractor.preprocessing}\n"
+        f"weights: sha256 {extractor.weights_sha256}"
+    )
     return "\n".join(lines)
 
 
-def _share(scores: Scores) -> str:
+def _cells(scores: Scores, extractor: Extractor) -> list[str]:
+    shares = [
+        "-" if share is None else f"{share:.3f}" for share in (scores.precision, scores.recall)
+    ]
+    return [f"{max(scores.fid, 0.0):.4g}", *shares, _accuracy(scores, extractor)]
+
+
+def _accuracy(scores: Scores, extractor: Extractor) -> str:
     if scores.class_accuracy is None or scores.class_accuracy_interval is None:
-        return "unknown classes"
+        return "unknown classes" if extractor.classify else "-"
     low, high = scores.class_accuracy_interval
     return f"{scores.class_accuracy:.1%} [{low:.1%}, {high:.1%}]"
 
 
-def conventions(k: int) -> dict[str, Any]:
+def conventions(k: int, stored: Moments | None) -> dict[str, Any]:
     """What was computed, word by word, to stand beside the figures."""
+    source = "; the reference's mu and sigma as stored in its file" if stored else ""
     return {
-        "extractor": "diffgen reader, 64 features after global pooling, fp32",
-        "fid": "unbiased covariances in float64, trace by Cholesky and eigvalsh",
+        "features": "fp32, of pictures quantised to 8 bits",
+        "fid": f"unbiased covariances in float64, trace by Cholesky and eigvalsh{source}",
         "precision_recall": {"k": k, "rule": "adm (distance <= radius)"},
         "floor": "held-out real images against other real images, the same counts",
         "interval": "95 % Wilson",

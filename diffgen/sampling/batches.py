@@ -10,6 +10,7 @@ from diffgen.config.sampling import SamplingConfig
 from diffgen.data.pixels import to_uint8
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.schedulers import build_scheduler
+from diffgen.share import ALONE, Share
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,16 @@ def draw_batches(
     height: int,
     width: int,
     seed: int,
+    share: Share = ALONE,
 ) -> Iterator[Batch]:
     """Draw image k with label ``labels[k]`` from the noise of (seed, k), ``batch_size`` at a time.
 
-    ``height`` and ``width`` are pixels of the images.
-
-    A model without classes (``labels`` all ``num_classes``) is drawn without guidance.
+    Of several processes each draws the whole batches of its ``share``. ``height`` and ``width``
+    are pixels of the images. A model without classes (``labels`` all ``num_classes``) is drawn
+    without guidance.
     """
     use_scheduler(pipe, config)
-    for first in range(0, len(labels), config.batch_size):
-        numbers = list(range(first, min(first + config.batch_size, len(labels))))
+    for numbers in map(list, share.batches(len(labels), config.batch_size)):
         chosen = torch.tensor([labels[k] for k in numbers])
         x0 = pipe(
             class_labels=chosen,

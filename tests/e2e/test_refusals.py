@@ -149,6 +149,13 @@ def cases(pipeline, tmp_path):
         ("eval", [pipeline, "--reference", "nothing"], "neither shapes, digits nor a folder"),
         ("eval", [pipeline, "--reference", str(empty)], "holds no images"),
         ("eval", [str(tmp_path / "gone")], "does not exist"),
+        ("eval", [str(tmp_path / "gone.npz")], "gone.npz does not exist or is no file"),
+        ("eval", [str(file)], "is a file; give a model, a folder of images or an .npz"),
+        ("eval", [pipeline, "--reference", f"{file}.npz"], "file.npz does not exist or is no file"),
+        ("eval", [pipeline, "--out", str(empty)], "is a folder; name a JSON file"),
+        ("eval", [pipeline, "--extractor", "inception", "--weights", "w.pth"], "w.pth does not"),
+        ("eval", [pipeline, "--weights", str(file)], "the reader brings its own"),
+        ("eval", [pipeline, "--k", "0"], "k: input should be greater than or equal to 1"),
     ]
 
 

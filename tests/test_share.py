@@ -1,0 +1,40 @@
+"""Whole batches dealt out to processes, and a set of images put together again."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffgen.metrics import load_extractor
+from diffgen.metrics.read import read
+from diffgen.share import ALONE, Share
+
+
+@given(st.integers(0, 60), st.integers(1, 9), st.integers(1, 5))
+def test_the_shares_are_the_batches_of_one_process_without_duplicates_or_gaps(total, size, count):
+    shares = [Share(index, count) for index in range(count)]
+    dealt = [batch for share in shares for batch in share.batches(total, size)]
+    assert sorted(dealt, key=lambda batch: batch.start) == list(ALONE.batches(total, size))
+    assert [k for batch in ALONE.batches(total, size) for k in batch] == list(range(total))
+    assert sum(share.images(total, size) for share in shares) == total
+
+
+def test_a_reading_is_in_the_order_of_the_numbers_and_misses_none():
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    labels, reader = torch.arange(5), load_extractor()
+    batches = [(part, pictures[part], labels[part]) for part in ([3, 4], [0, 1], [2])]
+    found = read(reader, batches, 5, ("circle", "", "star"))
+    torch.testing.assert_close(found.features, reader(pictures), rtol=0, atol=1e-6)
+    assert found.labels.tolist() == [0, 1, 2, 3, 4]
+    assert found.label_counts() == {
+        "circle": 1,
+        "label 1": 1,
+        "star": 1,
+        "label 3": 1,
+        "label 4": 1,
+    }
+    assert found.correct(reader) is None
+    for wrong in (batches[:2], [*batches, batches[0]]):
+        with pytest.raises(RuntimeError, match="did not read every image once"):
+            read(reader, wrong, 5)

@@ -14,6 +14,7 @@ from diffgen.config.model import DiTConfig
 from diffgen.config.optimizer import MuonConfig, OptimizerConfig, ScheduleConfig
 from diffgen.config.process import FlowConfig
 from diffgen.config.sampling import Device, SamplingConfig, device_problems
+from diffgen.config.track import Tracker, missing_trackers
 
 
 class LoopConfig(Section):
@@ -67,6 +68,8 @@ class TrainConfig(Section):
     """Start from the weights of this run folder, pipeline folder or hub id."""
     device: Device = "auto"
     """Where to compute; auto: a GPU if there is one."""
+    track: list[Tracker] = Field(default=[])
+    """Trackers that get the lines of metrics.jsonl too; tensorboard comes with the extra track."""
     data: DataConfig = ShapesConfig()
     """Training images."""
     model: DiTConfig = DiTConfig()
@@ -100,6 +103,7 @@ class TrainConfig(Section):
                 f"train.batch_size {self.train.batch_size}"
             )
         yield from device_problems(self.device, "train.precision", self.train.precision == "bf16")
+        yield from missing_trackers(self.track)
         yield from unwritable("out", self.out)
         resumed = any((self.out / "checkpoints").glob("images-*"))
         if self.init is not None and not resumed:

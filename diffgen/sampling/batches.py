@@ -1,7 +1,8 @@
 """Many images from one pipeline, in batches, each from its own noise."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +12,21 @@ from diffgen.data.pixels import to_uint8
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.schedulers import build_scheduler
 from diffgen.seeding import image_noise
+
+T = TypeVar("T")
+
+
+def cut(count: int, batch_size: int) -> list[range]:
+    """Numbers 0 ... count - 1 in batches of ``batch_size``; the last may be smaller."""
+    return [range(k, min(k + batch_size, count)) for k in range(0, count, batch_size)]
+
+
+def deal(batches: Sequence[T], rank: int, world: int) -> Sequence[T]:
+    """What process ``rank`` of ``world`` computes: whole batches, dealt out in turn.
+
+    A batch is the same whoever computes it, so its images are the same bits at any ``world``.
+    """
+    return batches[rank::world]
 
 
 @dataclass(frozen=True)
@@ -34,20 +50,21 @@ def use_scheduler(pipe: DiffGenPipeline, config: SamplingConfig) -> None:
 def draw_batches(
     pipe: DiffGenPipeline,
     config: SamplingConfig,
-    labels: list[int],
+    labels: Sequence[int] | Mapping[int, int],
     *,
     height: int,
     width: int,
     seed: int,
+    batches: Iterable[range] | None = None,
 ) -> Iterator[Batch]:
     """Draw image k with label ``labels[k]`` from the noise of (seed, k), ``batch_size`` at a time.
 
+    ``batches``: the numbers of the batches to draw; None: all images, as ``cut`` cuts them.
     A model without classes (``labels`` all ``num_classes``) is drawn without guidance.
     """
     use_scheduler(pipe, config)
     channels = pipe.transformer.config.in_channels
-    for first in range(0, len(labels), config.batch_size):
-        numbers = list(range(first, min(first + config.batch_size, len(labels))))
+    for numbers in map(list, cut(len(labels), config.batch_size) if batches is None else batches):
         chosen = torch.tensor([labels[k] for k in numbers])
         x0 = pipe(
             class_labels=chosen,

@@ -1,15 +1,16 @@
 """The console script ``diffgen``, and the start of every script in train/, sample/ and eval/."""
 
 import os
+import signal
 import sys
 import time
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from diffgen import signals
 from diffgen.config.command_line import parse
-from diffgen.errors import UserError
-
-SECONDS_TO_SPEAK = 20
+from diffgen.errors import SharedError, UserError
+from diffgen.signals import Interrupted
 
 
 class Verb(NamedTuple):
@@ -47,29 +48,50 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def launch(verb: str, argv: list[str], prog: str) -> int:
-    """Parse ``argv``, run the command, and turn a user's mistake into a message and code 2."""
+    """Parse ``argv`` and run the command; returns the exit code.
+
+    A user's mistake becomes one message and code 2; SIGINT and SIGTERM one line and 130 or 143.
+    Of several processes, the main one alone prints what all of them met.
+    """
+    try:
+        with signals.interruptible():
+            return _run(verb, argv, prog)
+    except KeyboardInterrupt as error:
+        stop = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
+        left = str(stop) or "nothing was left half-written"
+        _tell(f"\n{prog}: stopped by {stop.name}; {left}")
+        return stop.exit_code
+
+
+def _run(verb: str, argv: list[str], prog: str) -> int:
     try:
         config = parse(_load(VERBS[verb].config), argv, prog)
-        _load(VERBS[verb].action)(config)
     except UserError as error:
-        message = str(error)
-        let_main_process_speak()
-        print(message if message.startswith(prog) else f"{prog}: {message}", file=sys.stderr)
+        _tell(str(error), patience=10)
         return 2
-    except KeyboardInterrupt:
-        print(f"\n{prog}: interrupted", file=sys.stderr)
-        return 130
+    try:
+        _load(VERBS[verb].action)(config)
+    except SharedError as error:
+        _tell(f"{prog}: {error}")
+        return 2
+    except UserError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
-def let_main_process_speak() -> None:
-    """Wait, in every process of a launch but the main one, which mostly meets the same mistake.
+def _tell(message: str, patience: float = 0) -> None:
+    """Print what all processes have to say from the main one.
 
-    The launcher ends the others once the main process has told it; if that does not happen, the
-    mistake is this process's own and it tells it itself.
+    A launcher ends every process as soon as one has ended, so the others let the main one go
+    first. With ``patience`` [seconds] one that is still there by then was alone, and speaks too.
     """
-    if int(os.environ.get("RANK", "0")) > 0:
-        time.sleep(SECONDS_TO_SPEAK)
+    main = os.environ.get("RANK", "0") == "0"
+    with signals.ignored():
+        if not main:
+            time.sleep(patience or 1)
+        if main or patience:
+            print(message, file=sys.stderr, flush=True)
 
 
 def _load(place: str) -> Any:

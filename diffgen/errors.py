@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend."""
+"""The exceptions for mistakes a user can mend."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The message names the field, the value it got and what is allowed.
     """
+
+
+class SharedError(UserError):
+    """A UserError of one process that all processes of a run raise; the main one prints it."""

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,14 @@ def _explained(target: Path, temporary: Path) -> Iterator[None]:
     """A full disk or a missing permission becomes a message, and the half-written part goes."""
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save: RuntimeError
+    except BaseException as error:  # a signal too leaves nothing half-written
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError | RuntimeError | SafetensorError):  # torch: RuntimeError
+            raise
         raise UserError(f"{target} cannot be written, what was there is kept: {error}") from error
 
 
@@ -55,7 +58,7 @@ def write_folder(target: Path, write: Callable[[Path], object]) -> None:
             os.rename(target, old)
         try:
             os.rename(temporary, target)
-        except OSError:
+        except BaseException:
             if old.exists():
                 os.rename(old, target)
             raise

@@ -21,12 +21,12 @@ from diffgen.data.pixels import QUANTISATION
 from diffgen.data.source import build_images
 from diffgen.errors import UserError
 from diffgen.files import write_json
+from diffgen.group import Group, cut
 from diffgen.metrics.extractor import Extractor, load_extractor
 from diffgen.metrics.read import Batch, Reading, read
 from diffgen.metrics.report import compare, conventions, missing, table
 from diffgen.pipeline import DiffGenPipeline, load_pipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn
-from diffgen.share import Share
 
 IN_TURN = "the classes in turn"
 AS_REFERENCE = "as in the reference: image k has the class of its picture k"
@@ -45,31 +45,32 @@ class Readings:
     """Where the labels of ``images`` come from."""
 
 
-def evaluate(config: EvaluateConfig, share: Share | None = None) -> None:
+def evaluate(config: EvaluateConfig, group: Group | None = None) -> None:
     """Draw or read the images, score them, print a table and save the figures as JSON.
 
     Args:
         config: what to score, against what, and how.
-        share: this process's part; None: dealt out among the processes of this launch, which
+        group: this process's part; None: dealt out among the processes of this launch, which
             must then all call this. The main one prints and writes.
 
     Raises:
         UserError: anything a user can mend; see its message.
     """
     size, device = config.picture_size(), chosen_device(config)
-    share = share or Share.of_launch(cpu=device == "cpu")
-    with share.together():
+    group = group or Group.join(cpu=device == "cpu")
+    with group.together():
         reference = open_reference(config, size)
-    with share.together(), share.main_first():
+    with group.together(), group.main_first():
         extractor = load_extractor(config.extractor, config.weights, device)
     check_extractor(extractor, config, size, reference)
-    evaluation = Evaluation(config, size, device, reference, extractor, share)
+    evaluation = Evaluation(config, size, device, reference, extractor, group)
     if is_npz(config.source) or is_image_folder(config.source):
         readings = evaluation.read_stored()
     else:
         readings = evaluation.read_drawn()
-    if share.is_main:
+    if group.main:
         evaluation.report(readings)
+    group.leave()
 
 
 def chosen_device(config: EvaluateConfig) -> str:
@@ -103,12 +104,12 @@ class Evaluation:
     device: str
     reference: Reference
     extractor: Extractor
-    share: Share
+    group: Group
 
     def read_stored(self) -> Readings:
         """Read images of a folder or ``.npz``, in a fixed random order: they may be sorted."""
         path, reference = Path(self.config.source), self.reference.images
-        with self.share.together():
+        with self.group.together():
             if is_npz(self.config.source):
                 part = Part.mixed(NpzImages(path, self.size))
             else:
@@ -125,7 +126,7 @@ class Evaluation:
         unequal shares of the classes do not count against the model.
         """
         config = self.config
-        with self.share.together():
+        with self.group.together():
             pipe = load_pipeline(config.source, self.device, config.dtype, config.vae)
             names = class_names(resolve(config.source))
             count = self._count()
@@ -136,7 +137,7 @@ class Evaluation:
             same = [names.index(real.class_names[label]) for label in real.labels.tolist()]
             labels, rule = [same[k % len(same)] for k in range(count)], AS_REFERENCE
         batches = self._drawn(pipe, labels)
-        images = read(self.extractor, batches, count, names, self.share)
+        images = read(self.extractor, batches, count, names, self.group)
         return Readings(images, real, floor, rule)
 
     def report(self, readings: Readings) -> None:
@@ -168,7 +169,7 @@ class Evaluation:
             "settings": config.model_dump(mode="json"),
             "quantisation": QUANTISATION,
             "conventions": conventions(config.k, stored),
-            "processes": self.share.count,
+            "processes": self.group.world,
             "versions": {name: version(name) for name in LIBRARIES},
         }
         target = config.target(self.size)
@@ -200,18 +201,19 @@ class Evaluation:
         return real, floor
 
     def _read(self, part: Part, count: int, names: tuple[str, ...]) -> Reading:
-        batches = part.first(count).batches(self.config.batch_size, self.share)
-        return read(self.extractor, batches, count, names, self.share)
+        batches = part.first(count).batches(self.config.batch_size, self.group)
+        return read(self.extractor, batches, count, names, self.group)
 
     def _drawn(self, pipe: DiffGenPipeline, labels: list[int]) -> Iterator[Batch]:
         """This process's batches of drawn images."""
         height, width = parse_size(self.size)
-        config, share = self.config, self.share
+        config, group = self.config, self.group
+        mine = group.deal(cut(len(labels), config.batch_size))
         drawn = draw_batches(
-            pipe, config, labels, height=height, width=width, seed=config.seed, share=share
+            pipe, config, labels, height=height, width=width, seed=config.seed, batches=mine
         )
-        total = share.images(len(labels), config.batch_size)
-        with tqdm(total=total, unit="img", desc="drawing", disable=not share.is_main) as bar:
+        total = sum(map(len, mine))
+        with tqdm(total=total, unit="img", desc="drawing", disable=not group.main) as bar:
             for batch in drawn:
                 yield batch.numbers, batch.images, batch.labels
                 bar.update(len(batch.numbers))

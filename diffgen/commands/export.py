@@ -71,7 +71,10 @@ class Exporter:
         if not isinstance(ema, PowerEMAConfig):
             return
         share = max(1, loop.images // ema.snapshots)
-        if state.seen < loop.images and not crossed(state.seen, loop.checkpoint_images, share):
+        # Not at a checkpoint that a signal asked for: an uninterrupted run has none there.
+        regular = crossed(state.seen, loop.batch_size, loop.checkpoint_images)
+        due = regular and crossed(state.seen, loop.checkpoint_images, share)
+        if state.seen < loop.images and not due:
             return
         tensors = {
             f"{average.name}/{name}": weights.contiguous()

@@ -16,9 +16,9 @@ from diffgen.data.npz import NpzImages, open_array
 from diffgen.data.pixels import to_uint8
 from diffgen.data.source import ImageSource, build_images
 from diffgen.errors import UserError
+from diffgen.group import Group, cut
 from diffgen.metrics.frechet import Moments
 from diffgen.metrics.read import Batch
-from diffgen.share import Share
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,12 @@ class Part:
         """At most ``count`` images."""
         return Part(self.source, self.numbers[:count])
 
-    def batches(self, batch_size: int, share: Share) -> Iterator[Batch]:
+    def batches(self, batch_size: int, group: Group) -> Iterator[Batch]:
         """This process's batches, quantised like drawn ones."""
-        total, hidden = share.images(len(self), batch_size), not share.is_main
+        mine = group.deal(cut(len(self), batch_size))
+        total, hidden = sum(map(len, mine)), not group.main
         with tqdm(total=total, unit="img", desc="reading", leave=False, disable=hidden) as bar:
-            for places in share.batches(len(self), batch_size):
+            for places in mine:
                 items = [self.source[self.numbers[place]] for place in places]
                 pictures = torch.stack([picture for picture, _ in items])
                 yield places, to_uint8(pictures), torch.tensor([label for _, label in items])

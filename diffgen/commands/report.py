@@ -7,10 +7,10 @@ from diffgen.config.train import TrainConfig
 from diffgen.data.pixels import to_pil
 from diffgen.errors import UserError
 from diffgen.files import write_file
+from diffgen.group import ALONE
 from diffgen.pipeline import DiffGenPipeline, load_pipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn
 from diffgen.sampling.sheet import Row, contact_sheet
-from diffgen.share import ALONE
 from diffgen.training.run_folder import RunFolder
 
 
@@ -65,7 +65,7 @@ def score(config: TrainConfig, folder: RunFolder) -> None:
             device=config.device,
             **sampling,
         ),
-        share=ALONE,
+        group=ALONE,
     )
 
 

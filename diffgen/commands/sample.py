@@ -1,11 +1,14 @@
 """``sample``: PNGs at any size, a contact sheet, and the settings to make them again."""
 
+import hashlib
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from diffgen.config.base import parse_size
@@ -13,58 +16,125 @@ from diffgen.config.sample import SampleConfig
 from diffgen.config.sampling import class_indices
 from diffgen.config.source import Source, resolve
 from diffgen.data.pixels import QUANTISATION, to_pil
-from diffgen.files import write_file, write_json
+from diffgen.files import write_file
+from diffgen.group import Group, cut
 from diffgen.pipeline import DiffGenPipeline, load_pipeline
-from diffgen.sampling.batches import draw_batches, labels_in_turn
+from diffgen.sampling.batches import draw_batches, labels_in_turn, use_scheduler
+from diffgen.sampling.folder import SampleFolder
 from diffgen.sampling.sheet import contact_sheet, wrap
+from diffgen.signals import Interrupted
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of the run: number ``k`` of its size."""
+
+    file: Path
+    """Below the output folder."""
+    size: str
+    class_name: str
+    label: int
+    k: int
 
 
 def sample(config: SampleConfig) -> None:
     """Draw ``num_images`` at every size into ``config.out``.
 
+    Several processes share the batches. Pictures the same run has left there are kept.
+
     Raises:
         UserError: anything a user can mend; see its message.
+        Interrupted: a signal came; its message tells how many pictures there are.
     """
-    source = resolve(config.source)
-    pipe = load_pipeline(config.source, config.device, config.dtype, config.vae)
+    group = Group.join(cpu=config.device == "cpu")
+    folder = SampleFolder(config.out)
+    with group.together():
+        source = resolve(config.source)
+        pipe = load_pipeline(config.source, config.device, config.dtype, config.vae)
+        use_scheduler(pipe, config)
+        batches = planned(config, source)
+        pictures = [picture for batch in batches for picture in batch]
+        notes = sidecar(config, pipe, source, pictures)
+        if group.main:
+            folder.open(notes, [picture.file for picture in pictures])
+    with group.together():
+        todo = [batch for batch in batches if not all(folder.has(p.file) for p in batch)]
+    try:
+        draw(pipe, config, todo, group, len(pictures))
+        with group.together():
+            if group.main:
+                draw_sheets(config.out, pictures)
+                folder.close(notes)
+    except Interrupted as stop:
+        there = sum(folder.has(picture.file) for picture in pictures)
+        left = f"{there} of {len(pictures)} images are in {config.out}, the same command goes on"
+        raise Interrupted(stop.signum, left) from None
+    group.leave()
+    if group.main:
+        sheets = len({picture.size for picture in pictures})
+        print(f"{len(pictures)} images and {sheets} contact sheets in {config.out}")
+
+
+def planned(config: SampleConfig, source: Source) -> list[list[Picture]]:
+    """Every image of the run, in the batches they are drawn in."""
     chosen = class_indices(config.classes, source)
     labels = labels_in_turn(config.num_images, source.num_classes, chosen)
     sizes = config.size or ["{}x{}".format(*source.sample_size)]
-    images: list[dict[str, Any]] = []
-    with tqdm(total=len(sizes) * len(labels), unit="img", desc="sampling") as bar:
-        for size in sizes:
-            images += draw_size(pipe, config, source, labels, size, bar)
-    settings = sidecar(config, pipe, source, sizes) | {"images": images}
-    write_json(config.out / "settings.json", settings)
-    print(f"{len(images)} images and {len(sizes)} contact sheets in {config.out}")
+
+    def picture(size: str, k: int) -> Picture:
+        name = class_name(source, labels[k])
+        file = Path(size) / f"{name}-seed{config.seed}-{k:05d}.png"
+        return Picture(file, size, name, labels[k], k)
+
+    return [
+        [picture(size, k) for k in numbers]
+        for size in dict.fromkeys(sizes)
+        for numbers in cut(len(labels), config.batch_size)
+    ]
 
 
-def draw_size(
+def draw(
     pipe: DiffGenPipeline,
     config: SampleConfig,
-    source: Source,
-    labels: list[int],
-    size: str,
-    bar: tqdm,
-) -> list[dict[str, Any]]:
-    """Draw and save the images of one size; returns what to note of each."""
-    height, width = parse_size(size)
-    notes, pictures = [], []
-    batches = draw_batches(pipe, config, labels, height=height, width=width, seed=config.seed)
-    for batch in batches:
-        for k, label, picture in zip(
-            batch.numbers, batch.labels.tolist(), to_pil(batch.images), strict=True
-        ):
-            name = class_name(source, label)
-            file = Path(size) / f"{name}-seed{config.seed}-{k:05d}.png"
-            write_file(config.out / file, picture.save)
-            note = {"file": str(file), "size": size, "class": name, "label": label}
-            notes.append(note | {"seed": config.seed, "number": k})
-            pictures.append(picture)
-        bar.update(len(batch.numbers))
-    sheet = contact_sheet(wrap(size, pictures[:64], 8))
-    write_file(config.out / f"sheet-{size}.png", sheet.save)
-    return notes
+    todo: list[list[Picture]],
+    group: Group,
+    total: int,
+) -> None:
+    """Draw and save the batches, one a process at a time; ``total`` counts those there too."""
+    kept = total - sum(len(batch) for batch in todo)
+    mine = group.deal(todo)
+    with tqdm(
+        total=total, initial=kept, unit="img", desc="sampling", disable=not group.main
+    ) as bar:
+        for turn in range(-(-len(todo) // group.world)):
+            with group.together():
+                if turn < len(mine):
+                    draw_batch(pipe, config, mine[turn])
+            drawn = todo[turn * group.world : (turn + 1) * group.world]
+            bar.update(sum(len(batch) for batch in drawn))
+
+
+def draw_batch(pipe: DiffGenPipeline, config: SampleConfig, batch: list[Picture]) -> None:
+    """Draw and save one batch."""
+    height, width = parse_size(batch[0].size)
+    labels = {picture.k: picture.label for picture in batch}
+    numbers = [range(batch[0].k, batch[-1].k + 1)]
+    drawn = draw_batches(
+        pipe, config, labels, height=height, width=width, seed=config.seed, batches=numbers
+    )
+    for picture, image in zip(batch, to_pil(next(drawn).images), strict=True):
+        write_file(config.out / picture.file, image.save)
+
+
+def draw_sheets(out: Path, pictures: list[Picture]) -> None:
+    """A contact sheet of the first 64 pictures of each size."""
+    for size in dict.fromkeys(picture.size for picture in pictures):
+        images = []
+        for picture in [picture for picture in pictures if picture.size == size][:64]:
+            with Image.open(out / picture.file) as image:
+                images.append(image.copy())
+        sheet = contact_sheet(wrap(size, images, 8))
+        write_file(out / f"sheet-{size}.png", sheet.save)
 
 
 def class_name(source: Source, label: int) -> str:
@@ -76,21 +146,43 @@ def class_name(source: Source, label: int) -> str:
 
 
 def sidecar(
-    config: SampleConfig, pipe: DiffGenPipeline, source: Source, sizes: list[str]
+    config: SampleConfig, pipe: DiffGenPipeline, source: Source, pictures: list[Picture]
 ) -> dict[str, Any]:
     """Everything needed to draw the same images again."""
     return {
         "schema": "diffgen-samples/1",
         "source": config.source,
+        "weights": weights_digest(source.pipeline),
         "settings": config.model_dump(mode="json"),
-        "sizes": sizes,
+        "sizes": list(dict.fromkeys(picture.size for picture in pictures)),
         "scheduler": dict(pipe.scheduler.config) | {"class": type(pipe.scheduler).__name__},
         "noise": "image k starts from randn of diffgen.seeding.image_noise(seed, [k])",
         "quantisation": QUANTISATION,
-        "device": str(pipe.device),
+        "device": pipe.device.type,
         "dtype": str(pipe.transformer.dtype),
         "torch_threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("diffgen", "torch", "diffusers")},
         "python": platform.python_version(),
         "class_names": list(source.class_names),
+        "images": [
+            {
+                "file": str(picture.file),
+                "size": picture.size,
+                "class": picture.class_name,
+                "label": picture.label,
+                "seed": config.seed,
+                "number": picture.k,
+            }
+            for picture in pictures
+        ],
     }
+
+
+def weights_digest(pipeline: Path) -> str:
+    """SHA-256 over the weight files: a training that goes on replaces them under the same name."""
+    digest = hashlib.sha256()
+    for path in sorted(pipeline.rglob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,11 +1,11 @@
 """``train``: from a configuration to a run folder with a pipeline, pictures and scores."""
 
 import copy
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import ProjectConfiguration, set_seed
 
 from diffgen.commands.export import Exporter
 from diffgen.commands.left_out import tell_left_out
@@ -14,10 +14,12 @@ from diffgen.config.train import TrainConfig
 from diffgen.data.hub import HubStream
 from diffgen.data.order import TrainingData
 from diffgen.data.source import ImageSource, build_images
-from diffgen.errors import UserError
+from diffgen.errors import SharedError, UserError
+from diffgen.group import Group
 from diffgen.models.dit import DiT
 from diffgen.processes import build_process
 from diffgen.sampling.preview import draw_preview
+from diffgen.signals import Interrupted
 from diffgen.training.checkpoint import Checkpoints, TrainingState
 from diffgen.training.ema import EMA
 from diffgen.training.initialise import adopt_weights
@@ -25,6 +27,7 @@ from diffgen.training.latents import open_encoder
 from diffgen.training.loop import Hooks, Loop
 from diffgen.training.optimizers import build_optimizers, build_schedules
 from diffgen.training.run_folder import RunFolder
+from diffgen.training.trackers import check_trackers, start_trackers
 
 
 def train(config: TrainConfig) -> None:
@@ -32,39 +35,53 @@ def train(config: TrainConfig) -> None:
 
     Raises:
         UserError: anything a user can mend; see its message.
+        Interrupted: a signal came; see its message.
     """
-    accelerator = build_accelerator(config)
+    group = Group.join(cpu=config.device == "cpu")
     folder = RunFolder(config.out)
-    with folder.locked() if accelerator.is_main_process else nullcontext():
-        run(config, accelerator, folder)
-    accelerator.end_training()
+    with ExitStack() as lock:
+        with group.together():
+            accelerator = build_accelerator(config)
+            if group.main:
+                lock.enter_context(folder.locked())
+        try:
+            run(config, accelerator, group, folder)
+        except (SharedError, Interrupted):
+            accelerator.end_training()
+            raise
+        accelerator.end_training()
 
 
-def run(config: TrainConfig, accelerator: Accelerator, folder: RunFolder) -> None:
+def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: RunFolder) -> None:
     """Build everything, train, export, report."""
-    images = build_images(config.data)
-    num_classes = class_count(config, images)
-    if accelerator.is_main_process:
-        folder.open(config)
-        tell_left_out(images, folder)
-    accelerator.wait_for_everyone()
+    with group.together():
+        images = build_images(config.data)
+        num_classes = class_count(config, images)
+        if group.main:
+            folder.open(config)
+            tell_left_out(images, folder)
     data = TrainingData(images, config.seed)
     encode = open_encoder(config, accelerator, folder, data)
     channels, height, width = images[0][0].shape
     if encode is not None:
         channels, height, width = encode.space.shape(height, width)
-    set_seed(config.seed)
-    model = DiT.build(
-        config.model,
-        num_classes=num_classes,
-        in_channels=channels,
-        sample_size=(height, width),
-        learned_variance=config.process.learned_variance,
-    )
-    state = build_state(config, model, accelerator, folder, images.class_names)
-    exporter = Exporter(
-        config, folder, images.class_names[:num_classes], encode.space if encode else None
-    )
+    with group.together():
+        set_seed(config.seed)
+        model = DiT.build(
+            config.model,
+            num_classes=num_classes,
+            in_channels=channels,
+            sample_size=(height, width),
+            learned_variance=config.process.learned_variance,
+        )
+        state = build_state(config, model, accelerator, folder, images.class_names)
+        exporter = Exporter(
+            config, folder, images.class_names[:num_classes], encode.space if encode else None
+        )
+        if group.main:
+            start_trackers(config, accelerator, state.seen)
+            if state.seen:  # a kill may have come between the checkpoint and its snapshot
+                exporter.snapshot(state)
     preview_model = copy.deepcopy(model)
 
     def preview(state: TrainingState) -> None:
@@ -75,11 +92,10 @@ def run(config: TrainConfig, accelerator: Accelerator, folder: RunFolder) -> Non
         exporter.snapshot(state)
         exporter.save(preview_model, state.ema.preview.weights)
 
-    if state.seen and accelerator.is_main_process:
-        exporter.snapshot(state)  # a kill may have come between the checkpoint and its snapshot
     Loop(
         config=config,
         accelerator=accelerator,
+        group=group,
         data=data,
         model=accelerator.prepare(model),
         process=build_process(config.process, config.model.time, config.model.prediction),
@@ -89,23 +105,31 @@ def run(config: TrainConfig, accelerator: Accelerator, folder: RunFolder) -> Non
         hooks=Hooks(sample=preview, checkpoint=checkpoint),
         encode=encode,
     ).run()
-    if accelerator.is_main_process:
+    if group.main:
         exporter.save(preview_model, exporter.export_weights(state))
-        draw_report(config, folder)
+        try:
+            draw_report(config, folder)
+        except Interrupted as stop:
+            left = "the training is finished, the same command draws and scores its pictures"
+            raise Interrupted(stop.signum, left) from None
 
 
 def build_accelerator(config: TrainConfig) -> Accelerator:
     """Accelerate on the device asked for.
 
     Raises:
-        UserError: no such device, bf16 on a CPU, or a batch the processes cannot share.
+        UserError: no such device, bf16 on a CPU, a batch the processes cannot share, or a
+            tracker that is not installed.
     """
+    check_trackers(config.track)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device: cuda was asked for, but torch sees no GPU; use auto or cpu")
     low = config.train.precision == "bf16"
     accelerator = Accelerator(
         cpu=config.device == "cpu" or not torch.cuda.is_available(),
         mixed_precision="bf16" if low and torch.cuda.is_available() else "no",
+        log_with=list(config.track) or None,
+        project_config=ProjectConfiguration(str(config.out), str(config.out / "logs")),
     )
     if low and accelerator.device.type == "cpu":
         raise UserError("train.precision: bf16 needs a GPU; a CPU computes in fp32 here")

@@ -20,6 +20,7 @@ from diffgen.config.process import (
 )
 from diffgen.config.sampling import Device, SamplingConfig, device_problems
 from diffgen.config.source import resolve
+from diffgen.config.track import Tracker, missing_trackers
 from diffgen.config.vae import LatentFormat, VAEConfig, find_vae, resumed_format
 from diffgen.errors import UserError
 
@@ -75,6 +76,8 @@ class TrainConfig(Section):
     """Start from the weights of this run folder, pipeline folder or hub id."""
     device: Device = "auto"
     """Where to compute; auto: a GPU if there is one."""
+    track: list[Tracker] = Field(default=[])
+    """Trackers that get the lines of metrics.jsonl too; tensorboard comes with the extra track."""
     data: DataConfig = ShapesConfig()
     """Training images."""
     vae: VAEConfig | None = None
@@ -112,6 +115,7 @@ class TrainConfig(Section):
                 f"train.batch_size {self.train.batch_size}"
             )
         yield from device_problems(self.device, "train.precision", self.train.precision == "bf16")
+        yield from missing_trackers(self.track)
         yield from unwritable("out", self.out)
         if self.vae is not None:
             yield from self.vae.problems()

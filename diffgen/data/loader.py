@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from diffgen.data.order import BatchNumbers, Sample, TrainingData
 from diffgen.errors import UserError
+from diffgen.signals import ignore_in_worker
 
 
 class _Answers(Dataset[Any]):
@@ -48,6 +49,7 @@ def load_batches(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
+        worker_init_fn=ignore_in_worker,
     )
     named: set[str] = set()
     for batch in loader:

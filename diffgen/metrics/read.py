@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffgen.group import ALONE, Group
 from diffgen.metrics.extractor import Extractor
 from diffgen.metrics.reader import READER_CLASSES
-from diffgen.share import ALONE, Share
 
 Batch = tuple[Sequence[int], Tensor, Tensor]
 """Numbers of B images in their set, the images (B, 3, H, W) uint8, their labels (B,) int64."""
@@ -58,9 +58,9 @@ def read(
     batches: Iterable[Batch],
     count: int,
     class_names: tuple[str, ...] = (),
-    share: Share = ALONE,
+    group: Group = ALONE,
 ) -> Reading:
-    """Read a set of ``count`` images, of which ``batches`` are this process's ``share``.
+    """Read a set of ``count`` images, of which ``batches`` are this process's part in ``group``.
 
     Every row is written by one process and added to the others' zeros, which keeps it exact.
 
@@ -71,12 +71,12 @@ def read(
     features = torch.zeros(count, extractor.num_features, device=extractor.device)
     labels = torch.zeros(count, dtype=torch.int64, device=extractor.device)
     times_read = torch.zeros_like(labels)
-    with share.together():
+    with group.together():
         for numbers, images, wanted in batches:
             rows = torch.as_tensor(numbers, device=extractor.device)
             features[rows] = extractor(images)
             labels[rows] = wanted.to(labels)
             times_read[rows] += 1
-    if not bool((share.sum(times_read) == 1).all()):
+    if not bool((group.sum(times_read) == 1).all()):
         raise RuntimeError("the processes did not read every image once")
-    return Reading(share.sum(features).cpu(), share.sum(labels).cpu(), class_names)
+    return Reading(group.sum(features), group.sum(labels), class_names)

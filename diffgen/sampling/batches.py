@@ -1,6 +1,6 @@
 """Many images from one pipeline, in batches, each from its own noise."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +8,9 @@ from torch import Tensor
 
 from diffgen.config.sampling import SamplingConfig
 from diffgen.data.pixels import to_uint8
+from diffgen.group import cut
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.schedulers import build_scheduler
-from diffgen.share import ALONE, Share
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,21 @@ def use_scheduler(pipe: DiffGenPipeline, config: SamplingConfig) -> None:
 def draw_batches(
     pipe: DiffGenPipeline,
     config: SamplingConfig,
-    labels: list[int],
+    labels: Sequence[int] | Mapping[int, int],
     *,
     height: int,
     width: int,
     seed: int,
-    share: Share = ALONE,
+    batches: Iterable[range] | None = None,
 ) -> Iterator[Batch]:
     """Draw image k with label ``labels[k]`` from the noise of (seed, k), ``batch_size`` at a time.
 
-    Of several processes each draws the whole batches of its ``share``. ``height`` and ``width``
-    are pixels of the images. A model without classes (``labels`` all ``num_classes``) is drawn
-    without guidance.
+    ``batches``: the numbers of the batches to draw; None: all images, as ``cut`` cuts them.
+    ``height`` and ``width`` are pixels of the images. A model without classes (``labels`` all
+    ``num_classes``) is drawn without guidance.
     """
     use_scheduler(pipe, config)
-    for numbers in map(list, share.batches(len(labels), config.batch_size)):
+    for numbers in map(list, cut(len(labels), config.batch_size) if batches is None else batches):
         chosen = torch.tensor([labels[k] for k in numbers])
         x0 = pipe(
             class_labels=chosen,

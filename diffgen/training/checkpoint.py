@@ -139,6 +139,9 @@ class Checkpoints:
     def save(self, seen: int, write: Callable[[Path], Any]) -> Path:
         """Write a checkpoint whole, then drop the oldest beyond ``keep``."""
         target = self.folder / f"images-{seen:09d}"
+        if self.folder.is_dir():
+            for left in self.folder.glob(".images-*"):  # by a save that was killed
+                shutil.rmtree(left, ignore_errors=True)
         write_folder(target, write)
         for old in self.all()[: -self.keep]:
             shutil.rmtree(old)

@@ -15,10 +15,13 @@ from diffgen.config.train import TrainConfig
 from diffgen.data.loader import load_batches
 from diffgen.data.order import BatchNumbers, Sample, TrainingData
 from diffgen.errors import UserError
+from diffgen.group import Group
 from diffgen.processes import Process
+from diffgen.signals import Interrupted, deferred
 from diffgen.training.checkpoint import Checkpoints, TrainingState, Window
 from diffgen.training.run_folder import RunFolder
 from diffgen.training.step import Encode, batch_loss
+from diffgen.training.trackers import log_scalars
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Loop:
 
     config: TrainConfig
     accelerator: Accelerator
+    group: Group
     data: TrainingData
     model: nn.Module
     """As accelerate prepared it; ``state.model`` is the same one unwrapped."""
@@ -54,38 +58,48 @@ class Loop:
         Raises:
             UserError: the loss became NaN or infinite (the last good checkpoint is named), or an
                 image is damaged.
+            Interrupted: a signal came; the running step was finished and a checkpoint saved.
         """
-        settings, state = self.config.train, self.state
-        batch = settings.batch_size
-        stop = batch * math.ceil(settings.images / batch)
-        if state.seen >= stop:
+        settings = self.config.train
+        stop = settings.batch_size * math.ceil(settings.images / settings.batch_size)
+        if self.state.seen >= stop:
             return
         self.checkpoints = Checkpoints(self.folder.path, settings.keep_checkpoints)
-        micro_batches = self._micro_batches(stop)
         self.model.train()
+        with self._bar(stop) as bar, deferred() as request:
+            for saved in self._train(stop, bar):
+                signum = self.group.largest(request.signum)
+                if signum:
+                    raise Interrupted(signum, self._stopped(saved))
+
+    def _train(self, stop: int, bar: tqdm) -> Iterator[bool]:
+        """Train to ``stop`` images; after every step, tell whether a checkpoint was saved."""
+        settings, state = self.config.train, self.state
+        batch = settings.batch_size
+        micro_batches = self._micro_batches(stop)
         clock, logged = time.perf_counter(), state.seen
-        pending = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        with self._bar(stop) as bar:
-            while state.seen < stop:
-                loss, norm = self._step(micro_batches)
-                pending += loss
-                state.window.steps += 1
-                state.seen += batch
-                state.ema.update(state.model, state.seen, batch)
-                bar.update(batch)
-                done = state.seen == stop
-                saving = done or crossed(state.seen, batch, settings.checkpoint_images)
-                logging = done or crossed(state.seen, batch, settings.log_images)
-                if logging or saving:
-                    self._collect(pending, norm)
-                if logging:
-                    speed = (state.seen - logged) / (time.perf_counter() - clock)
-                    self._log(bar, norm, speed)
-                    clock, logged = time.perf_counter(), state.seen
-                if saving:
-                    self._save()
-                if settings.sample_images and crossed(state.seen, batch, settings.sample_images):
-                    self._beside(self.hooks.sample)
+        self.pending = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
+        while state.seen < stop:
+            loss, self.norm = self._step(self._next(micro_batches))
+            self.pending += loss
+            state.window.steps += 1
+            state.seen += batch
+            state.ema.update(state.model, state.seen, batch)
+            bar.update(batch)
+            done = state.seen == stop
+            saving = done or crossed(state.seen, batch, settings.checkpoint_images)
+            logging = done or crossed(state.seen, batch, settings.log_images)
+            if logging or saving:
+                self._collect()
+            if logging:
+                self._log(bar, (state.seen - logged) / (time.perf_counter() - clock))
+                clock, logged = time.perf_counter(), state.seen
+            if saving:
+                self._save()
+                self._beside(self.hooks.checkpoint)
+            if settings.sample_images and crossed(state.seen, batch, settings.sample_images):
+                self._beside(self.hooks.sample)
+            yield saving
 
     def _micro_batches(self, stop: int) -> Iterator[Sample]:
         numbers = BatchNumbers(
@@ -93,24 +107,29 @@ class Loop:
             stop=stop,
             batch_size=self.config.train.batch_size,
             accumulation=self.config.train.accumulation,
-            rank=self.accelerator.process_index,
-            world=self.accelerator.num_processes,
+            rank=self.group.rank,
+            world=self.group.world,
         )
         pin_memory = self.accelerator.device.type == "cuda"
         return load_batches(self.data, numbers, self.config.train.workers, pin_memory)
 
-    def _step(self, micro_batches: Iterator[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _next(self, micro_batches: Iterator[Sample]) -> list[Sample]:
+        """This process's part of the next batch, in micro-batches."""
+        with self.group.together():
+            return [next(micro_batches) for _ in range(self.config.train.accumulation)]
+
+    def _step(self, micro_batches: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimiser step: (loss, gradient norm), both 0-d and still on the device."""
-        pieces = self.config.train.accumulation
+        pieces = len(micro_batches)
         total = torch.zeros((), device=self.accelerator.device)
-        for piece in range(pieces):
-            last = piece == pieces - 1
+        for i, micro_batch in enumerate(micro_batches):
+            last = i == pieces - 1
             context = nullcontext() if last else self.accelerator.no_sync(self.model)
             with context, self.accelerator.autocast():
                 loss = batch_loss(
                     self.model,
                     self.process,
-                    next(micro_batches),
+                    micro_batch,
                     seed=self.config.seed,
                     null_label=self.null_label,
                     class_dropout=self.config.model.class_dropout,
@@ -127,11 +146,13 @@ class Loop:
             schedule.step()
         return self.accelerator.reduce(total, "mean"), norm
 
-    def _collect(self, pending: torch.Tensor, norm: torch.Tensor) -> None:
+    def _collect(self) -> None:
         """Move the losses summed on the device into the window; refuse bad ones, or gradients."""
-        self.state.window.total += pending.item()
-        pending.zero_()
-        if not math.isfinite(self.state.window.total) or not math.isfinite(norm.item()):
+        self.state.window.total += self.pending.item()
+        self.pending.zero_()
+        with self.group.together():
+            if math.isfinite(self.state.window.total) and math.isfinite(self.norm.item()):
+                return
             newest = self.checkpoints.newest()
             kept = f"the last good checkpoint is {newest}" if newest else "none was saved yet"
             raise UserError(
@@ -139,33 +160,44 @@ class Loop:
                 "Lower --optimizer rates in a new --out, with --init, may help"
             )
 
-    def _log(self, bar: tqdm, norm: torch.Tensor, speed: float) -> None:
+    def _log(self, bar: tqdm, speed: float) -> None:
         window = self.state.window
         loss = window.total / window.steps
         self.state.window = Window()
         bar.set_postfix_str(f"loss {loss:.4f}")
-        if self.accelerator.is_main_process:
-            rates = [schedule.get_last_lr()[0] for schedule in self.state.schedules]
-            self.folder.log(
-                {
-                    "images": self.state.seen,
-                    "loss": loss,
-                    "grad_norm": norm.item(),
-                    "learning_rates": rates,
-                    "images_per_second": round(speed, 2),
-                }
-            )
+        rates = [schedule.get_last_lr()[0] for schedule in self.state.schedules]
+        line = {
+            "images": self.state.seen,
+            "loss": loss,
+            "grad_norm": self.norm.item(),
+            "learning_rates": rates,
+            "images_per_second": round(speed, 2),
+            "processes": self.group.world,
+        }
+        with self.group.together():
+            if self.group.main:
+                self.folder.log(line)
+                log_scalars(self.accelerator, line)
 
     def _save(self) -> None:
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            self.checkpoints.save(self.state.seen, self.state.save)
-        self._beside(self.hooks.checkpoint)
+        with self.group.together():
+            if self.group.main:
+                self.checkpoints.save(self.state.seen, self.state.save)
+
+    def _stopped(self, saved: bool) -> str:
+        """Save, if it is not done yet, and say what is kept."""
+        if not saved:
+            self._collect()
+            self._save()
+        return (
+            f"saved {self.checkpoints.newest()} at {self.state.seen:,} images, "
+            "the same command goes on from it"
+        )
 
     def _beside(self, hook: Callable[[TrainingState], object]) -> None:
-        if self.accelerator.is_main_process:
-            hook(self.state)
-        self.accelerator.wait_for_everyone()
+        with self.group.together():
+            if self.group.main:
+                hook(self.state)
         self.model.train()
 
     def _bar(self, stop: int) -> tqdm:
@@ -174,7 +206,7 @@ class Loop:
             initial=self.state.seen,
             unit="img",
             desc="training",
-            disable=not self.accelerator.is_main_process,
+            disable=not self.group.main,
             dynamic_ncols=True,
         )
 

@@ -18,7 +18,7 @@ except ImportError:  # not on Windows, where two trainings in one folder are not
 
 # Settings that may differ when a run is resumed: they change no weight up to where it stands.
 FREE = (
-    *("device", "out", "sampling", "report", "ema.export"),
+    *("device", "out", "track", "sampling", "report", "ema.export"),
     *("train.images", "train.workers", "data.on_error"),
 )
 FREE_IN_TRAIN = ("log_images", "sample_images", "checkpoint_images", "keep_checkpoints")

@@ -5,18 +5,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffgen.group import Group, cut
 from diffgen.metrics import load_extractor
 from diffgen.metrics.read import read
-from diffgen.share import ALONE, Share
 
 
 @given(st.integers(0, 60), st.integers(1, 9), st.integers(1, 5))
 def test_the_shares_are_the_batches_of_one_process_without_duplicates_or_gaps(total, size, count):
-    shares = [Share(index, count) for index in range(count)]
-    dealt = [batch for share in shares for batch in share.batches(total, size)]
-    assert sorted(dealt, key=lambda batch: batch.start) == list(ALONE.batches(total, size))
-    assert [k for batch in ALONE.batches(total, size) for k in batch] == list(range(total))
-    assert sum(share.images(total, size) for share in shares) == total
+    batches = cut(total, size)
+    assert [k for batch in batches for k in batch] == list(range(total))
+    assert all(len(batch) == size for batch in batches[:-1])
+    dealt = [batch for rank in range(count) for batch in Group(rank, count).deal(batches)]
+    assert sorted(dealt, key=lambda batch: batch.start) == batches
 
 
 def test_a_reading_is_in_the_order_of_the_numbers_and_misses_none():

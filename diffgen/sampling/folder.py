@@ -1,0 +1,81 @@
+"""The folder of one sampling run: it holds one run's pictures, and a killed run goes on in it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffgen.errors import UserError
+from diffgen.files import write_json
+
+# What a sidecar may say otherwise though its pictures are the same.
+FREE = ("out",)
+BITS = ("weights", "device", "dtype")
+
+
+@dataclass(frozen=True)
+class SampleFolder:
+    """``settings.json`` describes finished pictures, ``.unfinished.json`` those being drawn."""
+
+    path: Path
+
+    def open(self, sidecar: dict[str, Any], pictures: list[Path]) -> None:
+        """Begin, or go on with, the run ``sidecar`` describes; ``pictures`` are its files.
+
+        Raises:
+            UserError: the folder holds pictures of other settings; every differing one is named.
+        """
+        for file in (self._finished, self._unfinished):
+            if file.exists():
+                self._compare(file, sidecar)
+                break
+        else:
+            stray = [path for path in pictures if self.has(path)]
+            if stray:
+                raise UserError(
+                    f"out: {self.path} holds {stray[0]}, but no settings.json that tells what it "
+                    "was drawn with; choose another --out"
+                )
+        write_json(self._unfinished, sidecar)
+
+    def close(self, sidecar: dict[str, Any]) -> None:
+        """All pictures are there: write settings.json."""
+        write_json(self._finished, sidecar)
+        self._unfinished.unlink()
+
+    def has(self, picture: Path) -> bool:
+        """True if the file is there; it was put there whole."""
+        return (self.path / picture).exists()
+
+    @property
+    def _finished(self) -> Path:
+        return self.path / "settings.json"
+
+    @property
+    def _unfinished(self) -> Path:
+        return self.path / ".unfinished.json"
+
+    def _compare(self, file: Path, sidecar: dict[str, Any]) -> None:
+        try:
+            there = _deciding(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"out: {file} is not of diffgen's samples ({error!r}); choose another --out"
+            ) from None
+        here = _deciding(json.loads(json.dumps(sidecar)))
+        differing = [
+            f"  {name}: {there.get(name)} there, {here.get(name)} here"
+            for name in sorted(there.keys() | here.keys())
+            if there.get(name) != here.get(name)
+        ]
+        if differing:
+            raise UserError(
+                f"out: {self.path} holds pictures drawn with other settings; choose another "
+                "--out\n" + "\n".join(differing)
+            )
+
+
+def _deciding(sidecar: dict[str, Any]) -> dict[str, Any]:
+    """What decides the pictures' bits."""
+    settings = {k: v for k, v in sidecar["settings"].items() if k not in FREE}
+    return settings | {name: sidecar.get(name) for name in BITS}

@@ -181,8 +181,8 @@ def test_objects_lie_wholly_inside_and_reach_all_of_the_canvas(height, width):
             (draw(alone(drawn), height, width).mask, drawn.back),
         ):
             area = AREAS[body.kind] * (body.radius * min(height, width)) ** 2
-            # Nothing is cut off and nothing is stretched.
-            assert mask.sum() == pytest.approx(area, rel=0.08)
+            # Nothing is cut off and nothing is stretched; a star of 14 pixels is drawn within 2.
+            assert mask.sum() == pytest.approx(area, rel=0.08, abs=2)
             touched |= mask[0] > 0.5
     # A round object leaves the very corners free, but nothing else.
     assert touched.any(0)[1:-1].all()
@@ -210,7 +210,7 @@ def test_a_wider_canvas_moves_objects_but_does_not_stretch_them():
             extent = np.array([np.ptp(rows), np.ptp(columns)])
             if side == (64, 64):
                 square = extent
-            assert np.abs(extent - square).max() <= 1
+            assert np.abs(extent - square).max() <= 2  # a thin tip's pixel may fall below a half
 
 
 def test_maps_agree_with_each_other():

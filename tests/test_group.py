@@ -15,8 +15,11 @@ def test_the_shares_are_the_batches_of_one_process_without_duplicates_or_gaps(to
     batches = cut(total, size)
     assert [k for batch in batches for k in batch] == list(range(total))
     assert all(len(batch) == size for batch in batches[:-1])
-    dealt = [batch for rank in range(count) for batch in Group(rank, count).deal(batches)]
-    assert sorted(dealt, key=lambda batch: batch.start) == batches
+    hands = [Group(rank, count).deal(batches) for rank in range(count)]
+    assert sorted((b for hand in hands for b in hand), key=lambda b: b.start) == batches
+    lengths = [len(hand) for hand in hands]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] - lengths[-1] <= 1
 
 
 def test_a_reading_is_in_the_order_of_the_numbers_and_misses_none():

@@ -4,8 +4,6 @@ import json
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from diffgen import DiffGenPipeline, DiT
 from diffgen.commands.sample import sample
@@ -13,23 +11,11 @@ from diffgen.config.sample import SampleConfig
 from diffgen.config.sampling import SamplingConfig
 from diffgen.data.pixels import to_uint8
 from diffgen.errors import UserError
-from diffgen.sampling.batches import cut, deal, draw_batches
+from diffgen.sampling.batches import draw_batches
 from diffgen.sampling.schedulers import build_scheduler
 
 # diffusers hands a tensor to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-
-@given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 6))
-def test_every_image_is_dealt_once_in_the_batch_it_has_alone(count, size, world):
-    alone = cut(count, size)
-    assert [k for batch in alone for k in batch] == list(range(count))
-    assert all(len(batch) == size for batch in alone[:-1])
-    hands = [deal(alone, rank, world) for rank in range(world)]
-    assert sorted((b for hand in hands for b in hand), key=lambda b: b.start) == alone
-    lengths = [len(hand) for hand in hands]
-    assert lengths == sorted(lengths, reverse=True)
-    assert lengths[0] - lengths[-1] <= 1
 
 
 def pipeline(scheduler: str, shift: float, seed: int = 0) -> DiffGenPipeline:

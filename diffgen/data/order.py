@@ -56,13 +56,16 @@ class TrainingData(Dataset[Sample]):
     def __init__(self, images: ImageSource | HubStream, seed: int) -> None:
         self.images = images
         self.seed = seed
-        self.count: int | None
-        """Images of an epoch; None: a stream, whose end is not known ahead."""
         self.order: BlockOrder | EpochOrder
         if isinstance(images, HubStream):
-            self.order, self.count = images.order(seed), None
+            self.order = images.order(seed)
         else:
-            self.order, self.count = EpochOrder(len(images), seed), len(images)
+            self.order = EpochOrder(len(images), seed)
+
+    @property
+    def count(self) -> int | None:
+        """Images of an epoch; None: a stream, whose end is not known ahead."""
+        return None if isinstance(self.images, HubStream) else len(self.images)
 
     def __getitem__(self, number: int) -> Sample:
         index, damage = self.order.index(number), ""

@@ -10,7 +10,7 @@ from diffgen.config.positions import PositionConfig, RopeConfig
 
 # depth, hidden size, heads; S to XL are DiT's (Peebles and Xie 2023, table 1)
 SIZES: dict[str, tuple[int, int, int]] = {
-    "demo": (4, 128, 4),
+    "demo": (4, 128, 8),
     "S": (12, 384, 6),
     "B": (12, 768, 12),
     "L": (24, 1024, 16),
@@ -39,7 +39,7 @@ class DiTConfig(Section):
     """Transformer blocks [count]."""
     hidden_size: int = Field(default=128, ge=8)
     """Width of a token [channels]."""
-    num_heads: int = Field(default=4, ge=1)
+    num_heads: int = Field(default=8, ge=1)
     """Attention heads [count]; must divide hidden_size."""
     patch_size: Annotated[Literal[1, 2, 4, 8], ReadNumber] = 4
     """Side of the square patch that becomes a token [pixels]."""

@@ -51,5 +51,5 @@ class ScheduleConfig(Section):
     """Linear warm-up from zero [images]."""
     decay: Literal["constant", "linear", "cosine"] = "cosine"
     """Shape of the fall to zero at the end; constant: none."""
-    decay_share: float = Field(default=0.7, ge=0.01, le=1)
+    decay_share: float = Field(default=1.0, ge=0.01, le=1)
     """Share of the training over which the rate falls, at its end [0 to 1]."""

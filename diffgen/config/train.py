@@ -28,13 +28,13 @@ from diffgen.errors import UserError
 class LoopConfig(Section):
     """The training loop. Everything that passes is counted in images seen."""
 
-    images: int = Field(default=61_440, ge=1)
+    images: int = Field(default=69_120, ge=1)
     """Length of the training [images seen]."""
     batch_size: int = Field(default=16, ge=1)
     """Images an optimiser step sees, over all processes and accumulation [images]."""
     accumulation: int = Field(default=1, ge=1)
     """Pieces a process computes its share of a batch in, to save memory [count]."""
-    clip_norm: float = Field(default=1.0, ge=0)
+    clip_norm: float = Field(default=0.2, ge=0)
     """Largest norm of the gradient; 0: unclipped."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the forward pass; weights stay fp32. bf16 needs a GPU."""

@@ -136,5 +136,5 @@ AREAS = (
 )
 """Areas in the order of ``CLASS_NAMES``, for bounding radius 1."""
 
-MAX_TILT = (0.0, 10.0, 15.0, 18.0, 0.0, 10.0, 10.0, 30.0)
+MAX_TILT = (0.0, 8.0, 8.0, 6.0, 0.0, 8.0, 8.0, 20.0)
 """Largest rotation either way in degrees, in the order of ``CLASS_NAMES``."""

@@ -15,7 +15,7 @@ MAX_COVER = 0.4
 _SALT = 0x5AAFE5
 _HAZE_PER_DEPTH = 0.05
 _PLACE_TRIES = 100
-_FRONT_DEPTHS, _BACK_DEPTHS = (1.5, 3.0), (6.5, 8.0)
+_FRONT_DEPTHS, _BACK_DEPTHS = (1.5, 2.5), (7.0, 8.5)
 
 Colour = tuple[float, float, float]
 
@@ -85,7 +85,7 @@ def _tilt(rng: np.random.Generator, kind: int) -> float:
 
 
 def _radius(rng: np.random.Generator, depth: float) -> float:
-    """Far objects are smaller: 0.34 to 0.42 of the short side in front, 0.14 to 0.22 behind.
+    """Far objects are smaller: 0.36 to 0.42 of the short side in front, 0.12 to 0.20 behind.
 
     So large a front object is what a model of a million weights learns to draw in minutes.
     """

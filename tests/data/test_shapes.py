@@ -35,8 +35,8 @@ def test_a_scene_is_a_pure_function_of_its_index():
 def test_scene_zero_is_what_it_always_was():
     drawn = scene(0)
     assert (CLASS_NAMES[drawn.front.kind], CLASS_NAMES[drawn.back.kind]) == ("ring", "cross")
-    assert drawn.front.depth == pytest.approx(2.2478, abs=1e-4)
-    assert draw_image(drawn, 32, 32).mean() == pytest.approx(-0.05395, abs=1e-4)
+    assert drawn.front.depth == pytest.approx(1.9985, abs=1e-4)
+    assert draw_image(drawn, 32, 32).mean() == pytest.approx(-0.04805, abs=1e-4)
 
 
 def test_splits_share_no_index():

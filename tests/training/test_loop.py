@@ -225,6 +225,43 @@ def test_accumulation_gives_the_gradients_of_the_whole_batch(tmp_path, pieces):
         assert difference < 1e-6 * largest + 1e-5 * moment.abs().max(), name
 
 
+def moments(out: Path) -> dict[str, torch.Tensor]:
+    """AdamW's first moments after one step: (1 - 0.9) times the gradient it was given."""
+    return {name: v for name, v in tensors(out).items() if name.endswith("/exp_avg")}
+
+
+def test_the_gradient_reaches_the_optimiser_at_the_norm_it_is_clipped_to(tmp_path):
+    source = str(random_pipeline(tmp_path / "source"))
+    norms = {}
+    for limit in (0, 1e-3):
+        loop = {"images": 8, "clip_norm": limit}
+        train(settings(tmp_path / f"{limit}", init=source, optimizer={"kind": "adamw"}, train=loop))
+        found = moments(tmp_path / f"{limit}")
+        norms[limit] = torch.cat([v.flatten() for v in found.values()]).norm().item() / 0.1
+    logged = lines(tmp_path / "0")[0]["grad_norm"]
+    assert logged == lines(tmp_path / "0.001")[0]["grad_norm"]  # logged as it was
+    assert norms[0] == pytest.approx(logged, rel=1e-5)
+    assert logged > 0.1
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(("rate", "dropped"), [(0.0, False), (0.999999, True)])
+def test_labels_are_dropped_at_the_configured_rate(tmp_path, rate, dropped):
+    """The rows of the label embedding with a gradient are those of the labels the model saw."""
+    train(
+        settings(
+            tmp_path / "run",
+            init=str(random_pipeline(tmp_path / "source")),
+            optimizer={"kind": "adamw"},
+            model={"class_dropout": rate},
+            train={"images": 8},
+        )
+    )
+    (table,) = (v for v in moments(tmp_path / "run").values() if v.shape == (9, 32))
+    seen = {row for row in range(9) if table[row].any()}
+    assert seen == {8} if dropped else (8 not in seen and len(seen) > 1)
+
+
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
 def test_a_bad_loss_stops_the_training_and_names_the_last_good_checkpoint(tmp_path, kind):
     rates = {"lr": 1e30} | ({"muon_lr": 1e30} if kind == "muon" else {})

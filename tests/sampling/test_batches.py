@@ -1,0 +1,147 @@
+"""Batches of a sampling run: who draws what, the saved size shift, and one run a folder."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffgen import DiffGenPipeline, DiT
+from diffgen.commands.sample import sample
+from diffgen.config.sample import SampleConfig
+from diffgen.config.sampling import SamplingConfig
+from diffgen.data.pixels import to_uint8
+from diffgen.errors import UserError
+from diffgen.sampling.batches import cut, deal, draw_batches
+from diffgen.sampling.schedulers import build_scheduler
+
+# diffusers hands a tensor to numpy the old way.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 6))
+def test_every_image_is_dealt_once_in_the_batch_it_has_alone(count, size, world):
+    alone = cut(count, size)
+    assert [k for batch in alone for k in batch] == list(range(count))
+    assert all(len(batch) == size for batch in alone[:-1])
+    hands = [deal(alone, rank, world) for rank in range(world)]
+    assert sorted((b for hand in hands for b in hand), key=lambda b: b.start) == alone
+    lengths = [len(hand) for hand in hands]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] - lengths[-1] <= 1
+
+
+def pipeline(scheduler: str, shift: float, seed: int = 0) -> DiffGenPipeline:
+    model = DiT(sample_size=(8, 8), patch_size=4, hidden_size=32, depth=1, num_heads=2)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(0.2 * torch.randn(p.shape, generator=generator))
+    pipe = DiffGenPipeline(model, build_scheduler(scheduler, shift))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.mark.parametrize("saved", ["euler", "heun", "dpmpp"])
+@pytest.mark.parametrize("asked", ["euler", "heun", "dpmpp"])
+def test_the_size_shift_a_pipeline_was_saved_with_outlives_another_solver(tmp_path, saved, asked):
+    pipeline(saved, 3.0).save_pretrained(tmp_path)
+    config = SamplingConfig(scheduler=asked, steps=4, batch_size=3)
+    drawn = {}
+    for shift in (1.0, 3.0):
+        pipe = pipeline(asked, shift)
+        x0 = pipe([0, 1, 2], num_inference_steps=4, seed=5, output_type="latent").images
+        drawn[shift] = to_uint8(x0)
+    loaded = DiffGenPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    (batch,) = draw_batches(loaded, config, [0, 1, 2], height=8, width=8, seed=5)
+    assert torch.equal(batch.images, drawn[3.0])
+    assert not torch.equal(batch.images, drawn[1.0])
+
+
+def test_some_batches_are_the_ones_of_the_whole(tmp_path):
+    pipe = pipeline("euler", 1.0)
+    config = SamplingConfig(scheduler="euler", steps=2, batch_size=2)
+    options = {"height": 8, "width": 8, "seed": 0}
+    whole = list(draw_batches(pipe, config, [0, 1, 2, 3, 4], **options))
+    some = list(draw_batches(pipe, config, [0, 1, 2, 3, 4], **options, batches=[range(4, 5)]))
+    assert [batch.numbers for batch in whole] == [[0, 1], [2, 3], [4]]
+    assert [batch.numbers for batch in some] == [[4]]
+    assert torch.equal(some[0].images, whole[2].images)
+
+
+class TestAFolderHoldsOneRun:
+    @pytest.fixture
+    def config(self, tmp_path):
+        pipeline("euler", 1.0).save_pretrained(tmp_path / "model")
+        return SampleConfig(
+            source=str(tmp_path / "model"),
+            out=tmp_path / "out",
+            num_images=3,
+            steps=1,
+            batch_size=2,
+            device="cpu",
+        )
+
+    def state(self, out):
+        return {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+
+    def test_the_same_run_again_draws_only_what_is_missing(self, config):
+        sample(config)
+        before = self.state(config.out)
+        gone = config.out / "8x8/class2-seed0-00002.png"
+        bits = gone.read_bytes()
+        gone.unlink()
+        sample(config)
+        after = self.state(config.out)
+        assert after.keys() == before.keys()
+        assert gone.read_bytes() == bits
+        kept = [path for path in before if path.name.endswith(("00000.png", "00001.png"))]
+        assert len(kept) == 2
+        assert all(after[path] == before[path] for path in kept)
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [
+            ({"seed": 1}, "seed: 0 there, 1 here"),
+            ({"steps": 2}, "steps: 1 there, 2 here"),
+            ({"guidance_scale": 1.0}, "guidance_scale: 2.0 there, 1.0 here"),
+            ({"num_images": 4}, "num_images: 3 there, 4 here"),
+            ({"size": ["16x8"]}, "size: "),
+        ],
+    )
+    def test_other_settings_are_refused_and_nothing_changes(self, config, change, named):
+        sample(config)
+        before = self.state(config.out)
+        with pytest.raises(UserError, match="pictures drawn with other settings") as caught:
+            sample(config.model_copy(update=change))
+        assert named in str(caught.value)
+        assert self.state(config.out) == before
+        assert not (config.out / ".unfinished.json").exists()
+
+    def test_other_weights_under_the_same_name_are_noticed(self, config):
+        sample(config)
+        pipeline("euler", 1.0, seed=1).save_pretrained(config.source)
+        with pytest.raises(UserError, match="weights: "):
+            sample(config)
+
+    def test_pictures_without_their_settings_are_left_alone(self, config):
+        sample(config)
+        (config.out / "settings.json").unlink()
+        with pytest.raises(UserError, match=r"but no settings\.json"):
+            sample(config)
+
+    @pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"settings": 3})])
+    def test_a_foreign_settings_file_is_refused(self, config, content):
+        config.out.mkdir()
+        (config.out / "settings.json").write_text(content)
+        with pytest.raises(UserError, match=r"is not of diffgen's samples"):
+            sample(config)
+        assert (config.out / "settings.json").read_text() == content
+
+    def test_other_files_in_the_folder_do_not_matter(self, config):
+        config.out.mkdir()
+        (config.out / "notes.txt").write_text("mine")
+        sample(config)
+        assert (config.out / "settings.json").exists()

@@ -87,9 +87,11 @@ def _tell(message: str, patience: float = 0) -> None:
     first. With ``patience`` [seconds] one that is still there by then was alone, and speaks too.
     """
     main = os.environ.get("RANK", "0") == "0"
+    if not main:
+        time.sleep(patience)  # the launcher's SIGTERM may end it here: the main one has spoken
     with signals.ignored():
-        if not main:
-            time.sleep(patience or 1)
+        if not main and not patience:
+            time.sleep(1)
         if main or patience:
             print(message, file=sys.stderr, flush=True)
 

@@ -237,11 +237,14 @@ def test_two_processes_tell_a_mistake_once(user):
 def test_a_picture_one_process_cannot_read_stops_both_with_one_message(user):
     folder = user / "damaged"
     folder.mkdir()
-    for k in range(16):
-        to_pil(torch.full((1, 3, 16, 16), k, dtype=torch.uint8))[0].save(folder / f"{k:02d}.png")
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (16, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    for k, picture in enumerate(to_pil(pixels)):
+        picture.save(folder / f"{k:02d}.png")
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0)).tolist()
     damaged = folder / f"{order[9]:02d}.png"  # in the second batch
-    damaged.write_bytes(damaged.read_bytes()[:60])
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:200] + bytes(99) + content[299:])  # its header and end are whole
     argv = ["damaged", "--num-images", "16", "--batch-size", "8", "--size", "16x16"]
     done = launch_two(user, *argv, "--out", "damaged.json")
     assert done.returncode != 0

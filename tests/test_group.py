@@ -28,7 +28,7 @@ def test_a_reading_is_in_the_order_of_the_numbers_and_misses_none():
     labels, reader = torch.arange(5), load_extractor()
     batches = [(part, pictures[part], labels[part]) for part in ([3, 4], [0, 1], [2])]
     found = read(reader, batches, 5, ("circle", "", "star"))
-    torch.testing.assert_close(found.features, reader(pictures), rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.features, reader(pictures), rtol=1e-5, atol=1e-6)
     assert found.labels.tolist() == [0, 1, 2, 3, 4]
     assert found.label_counts() == {
         "circle": 1,

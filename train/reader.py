@@ -1,6 +1,6 @@
 """Train the reader that judges the demo world, and report its held-out figures.
 
-    python train/reader.py --steps 6000 --seed 0 --out runs/reader
+    python train/reader.py --steps 4000 --seed 0 --out runs/reader
 
 writes reader.safetensors (half precision) and reader.json into the folder. Copied to
 diffgen/metrics they become the shipped reader; every published figure changes with it.
@@ -16,7 +16,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=6000, help="optimiser steps (default 6000)")
+    parser.add_argument("--steps", type=int, default=4000, help="optimiser steps (default 4000)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default 0)")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/reader"), help="folder (default runs/reader)"

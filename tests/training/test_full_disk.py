@@ -92,7 +92,7 @@ def full_pipeline(pipe, path):
         ((checkpoint, "save_file"), "checkpoints/images-000000016"),
         ((checkpoint.torch, "save"), "checkpoints/images-000000016"),
         ((export, "save_file"), "snapshots/000000008.safetensors"),
-        ((export.DiffGenPipeline, "save_pretrained"), "pipeline"),
+        ((export.DiffGenPipeline, "save_config"), "pipeline"),
     ],
     ids=["weights", "optimisers", "snapshot", "pipeline"],
 )

@@ -161,6 +161,8 @@ def test_the_loss_falls_below_what_latents_without_structure_would_allow(tmp_pat
             tmp_path,
             vae_folder,
             vae={"sample": False},
+            model={"prediction": "velocity"},
+            process={"times": {"mean": 0.0}},
             schedule={"warmup_images": 0},
             train=loop,
         )

@@ -100,6 +100,8 @@ def test_the_loss_falls_and_the_run_folder_is_complete(tmp_path):
     train(
         settings(
             tmp_path,
+            model={"prediction": "velocity"},
+            process={"times": {"mean": 0.0}},
             schedule={"warmup_images": 0},
             train={"images": 1600, "batch_size": 16, "log_images": 160, "checkpoint_images": 800},
         )
@@ -171,13 +173,13 @@ def test_a_finished_training_is_left_as_it_is(uninterrupted):
 
 
 def test_the_rate_warms_up_and_falls_as_configured(uninterrupted):
-    """Warm-up over 32 images; a cosine over the last 70 % of 96; Muon at 0.02, AdamW at 0.005.
+    """Warm-up over 32 images; a cosine over all 96; Muon at 0.02, AdamW at 0.005.
 
     A line at n images bears the rate of the step that follows, which ends at n + 8.
     """
     for line in lines(uninterrupted):
         seen = line["images"] + 8
-        progress = min(1, max(0, (seen - 0.3 * 96) / (0.7 * 96)))
+        progress = min(1, seen / 96)
         factor = min(1, seen / 32) * (1 + math.cos(math.pi * progress)) / 2
         assert line["learning_rates"] == pytest.approx([0.02 * factor, 0.005 * factor], abs=1e-9)
 

@@ -157,6 +157,42 @@ def test_a_bad_loss_and_a_locked_folder_end_all_processes(tmp_path):
     assert bad.said[1] == second.said[1] == ""
 
 
+BLOCK = """
+import os
+from diffgen.errors import UserError
+from diffgen.group import Group
+
+group = Group.join(cpu=True)
+assert (group.world, group.largest(group.rank + 3)) == (2, 4)
+with group.together():
+    if group.rank == 1:
+        {wrong}
+print("left together")
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "codes", "said"),
+    [
+        ("pass", [0, 0], ["left together", "left together"]),
+        ("raise RuntimeError('a bug')", [1, 1], ["", "RuntimeError: a bug"]),
+        ("raise UserError('a mistake')", [1, 1], ["SharedError: a mistake"] * 2),
+        ("os._exit(7)", [1, 7], ["", ""]),
+    ],
+    ids=["well", "bug", "mistake", "lost"],
+)
+def test_a_block_is_left_together(tmp_path, wrong, codes, said):
+    """No process waits for one that failed, and only that one reports a failure of its own."""
+    script = tmp_path / "block.py"
+    script.write_text(BLOCK.format(wrong=wrong))
+    run = Running(str(script), folder=tmp_path, world=2)
+    assert run.codes == codes, run.said
+    for expected, text in zip(said, run.said, strict=True):
+        last = text.splitlines()[-1] if text else ""
+        assert last.endswith(expected)
+        assert bool(last) == bool(expected)
+
+
 DRAW = ("--size", "16x16", "--size", "24x16", "--num-images", "10", "--batch-size", "4")
 
 

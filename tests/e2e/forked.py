@@ -28,7 +28,7 @@ def _run(script: str, argv: list[str], folder: Path, said: Path, environment: di
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
     os.chdir(folder)
-    os.environ.update(environment)
+    os.environ.update(environment, OMP_NUM_THREADS="1")  # as torchrun sets it
     descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

@@ -273,7 +273,7 @@ def test_torchrun_itself(whole, tmp_path):
 
     def torchrun(*argv: str) -> subprocess.CompletedProcess:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-        launcher += ["--master_port", "0", str(ROOT / "train/dit.py"), *TINY, *argv]
+        launcher += ["--standalone", str(ROOT / "train/dit.py"), *TINY, *argv]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
         environment["PYTHONPATH"] = str(ROOT)
         return subprocess.run(

@@ -53,6 +53,15 @@ def score(config: TrainConfig, folder: RunFolder) -> None:
     data = config.data
     if data.kind == "hub":
         raise UserError("kind hub has no held-out images; give eval/evaluate.py a --reference")
+    if data.kind == "folder":
+        chosen = ("classes", "files", "subset", "on_error", "background", "max_pixels")
+        defaults = type(data).model_fields
+        told = [name for name in chosen if getattr(data, name) != defaults[name].default]
+        if told:  # scoring reads the whole folder as it is
+            raise UserError(
+                f"data.{told[0]} chose or changed the images; give eval/evaluate.py a folder of "
+                "them as --reference"
+            )
     reference = str(data.path) if data.kind == "folder" else data.kind
     sampling = config.sampling.model_dump()
     evaluate(

@@ -74,7 +74,7 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
             sample_size=(height, width),
             learned_variance=config.process.learned_variance,
         )
-        state = build_state(config, model, accelerator, folder, images.class_names)
+        state = build_state(config, model, accelerator, folder, images.class_names, data.count)
         exporter = Exporter(
             config, folder, images.class_names[:num_classes], encode.space if encode else None
         )
@@ -165,6 +165,7 @@ def build_state(
     accelerator: Accelerator,
     folder: RunFolder,
     class_names: tuple[str, ...],
+    num_images: int | None,
 ) -> TrainingState:
     """Model, averages, optimisers and schedules: fresh, from another model, or resumed."""
     newest = Checkpoints(folder.path, config.train.keep_checkpoints).newest()
@@ -184,6 +185,7 @@ def build_state(
         optimizers=optimizers,
         schedules=build_schedules(config.schedule, optimizers, loop.images, loop.batch_size),
         class_names=tuple(class_names),
+        num_images=num_images,
     )
     if newest is not None:
         state.load(newest)

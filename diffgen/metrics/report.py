@@ -108,6 +108,6 @@ def conventions(k: int, stored: Moments | None) -> dict[str, Any]:
         "features": "fp32, of pictures quantised to 8 bits",
         "fid": f"unbiased covariances in float64, trace by Cholesky and eigvalsh{source}",
         "precision_recall": {"k": k, "rule": "adm (distance <= radius)"},
-        "floor": "held-out real images against other real images, the same counts",
+        "floor": "real images against other real images, the same counts",
         "interval": "95 % Wilson",
     }

@@ -54,6 +54,8 @@ class TrainingState:
     schedules: list[torch.optim.lr_scheduler.LambdaLR]
     class_names: tuple[str, ...] = ()
     """Classes of the data in label order; a run is not resumed on others."""
+    num_images: int | None = None
+    """Images of the data, which order them; a run is not resumed on others. None: a stream."""
     seen: int = 0
     """Images seen."""
     window: Window = field(default_factory=Window)
@@ -73,6 +75,7 @@ class TrainingState:
             "images_seen": self.seen,
             "window": asdict(self.window),
             "class_names": list(self.class_names),
+            "num_images": self.num_images,
         }
         (folder / "state.json").write_text(json.dumps(progress))
 
@@ -84,6 +87,14 @@ class TrainingState:
                 "--out with --init"
             )
 
+    def _same_count(self, saved: int | None, folder: Path) -> None:
+        if self.num_images != saved:
+            raise UserError(
+                f"data: {folder} was trained on {saved} images, but the data now has "
+                f"{self.num_images}, so the run could not go on in its order; bring the old ones "
+                "back, or choose another --out with --init"
+            )
+
     def load(self, folder: Path) -> None:
         """Restore everything from ``folder``.
 
@@ -93,6 +104,7 @@ class TrainingState:
         try:
             progress = json.loads((folder / "state.json").read_text())
             self._same_classes(progress["class_names"], folder)
+            self._same_count(progress.get("num_images", self.num_images), folder)
             self.model.load_state_dict(load_file(folder / "model.safetensors"))
             for average in self.ema.averages:
                 stored = load_file(folder / f"ema-{average.name}.safetensors")

@@ -286,6 +286,7 @@ def test_a_bad_loss_stops_the_training_and_names_the_last_good_checkpoint(tmp_pa
         command.build_accelerator(config),
         command.RunFolder(config.out),
         build_images(config.data).class_names,
+        len(build_images(config.data)),
     )
     assert state.seen == seen_of(good)
 
@@ -431,6 +432,25 @@ def test_a_run_is_not_resumed_on_other_classes(tmp_path):
     with pytest.raises(UserError, match=r"classes b, c, but the data now\s+has a, b, c"):
         train(config)
     assert all(torch.equal(v, before[k]) for k, v in tensors(config.out).items())
+
+
+def test_a_run_is_not_resumed_on_more_images(tmp_path):
+    data = {"kind": "folder", "path": coloured(tmp_path / "data", "b", "c"), "size": "16x16"}
+    config = settings(tmp_path / "run", data=data)
+    train(config)
+    before = tensors(config.out)
+    Image.new("RGB", (16, 16)).save(tmp_path / "data/b/another.png")
+    with pytest.raises(UserError, match=r"was trained on \d+ images, but the data now has"):
+        train(settings(tmp_path / "run", data=data, train={"images": 128}))
+    assert all(torch.equal(v, before[k]) for k, v in tensors(config.out).items())
+
+
+def test_the_choice_of_files_does_not_go_unnoticed_by_the_score(tmp_path, capsys):
+    folder = coloured(tmp_path / "data", "b", "c")
+    data = {"kind": "folder", "path": folder, "size": "16x16", "classes": ["b"]}
+    train(settings(tmp_path / "run", data=data, report={"num_images": 8}))
+    assert "not scored: data.classes chose or changed the images" in capsys.readouterr().out
+    assert not list((tmp_path / "run").glob("evaluation-*"))
 
 
 def test_a_second_training_in_the_same_folder_is_refused(tmp_path):

@@ -60,10 +60,13 @@ class Running:
             os.kill(process.pid, number)
 
     def until(self, happened: Callable[[], Any]) -> None:
+        """Wait for something; fail, and leave no process behind, if it does not come."""
         deadline = time.monotonic() + 120
         while not happened():
-            assert self.running, f"it ended too soon: {self.said}"
-            assert time.monotonic() < deadline, f"it takes too long: {self.said}"
+            if not self.running or time.monotonic() > deadline:
+                for process in self.processes:
+                    process.kill()
+                raise AssertionError(f"what was waited for did not come: {self.said}")
             time.sleep(0.005)
 
     @property

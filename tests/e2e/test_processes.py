@@ -277,7 +277,7 @@ def test_torchrun_itself(whole, tmp_path):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
         environment["PYTHONPATH"] = str(ROOT)
         return subprocess.run(
-            launcher, cwd=tmp_path, capture_output=True, text=True, env=environment
+            launcher, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=300
         )
 
     done = torchrun("--out", "two")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.config.command_line import read_yaml, yaml_text
+from diffgen.files import weights_digest
 
 HEAD = """---
 license: other
@@ -49,7 +50,7 @@ def model_card(
     parts = [HEAD.format(name=name, call=call, height=height, width=width)]
     if class_names:
         parts.append(f"Classes: {', '.join(class_names)}\n")
-    scores = sorted(run.glob("evaluation-*.json")) if run else []
+    scores = _own_scores(run) if run else []
     if scores:
         parts.append("## Scores\n\n" + "\n".join(_score_rows(scores)) + "\n")
     settings = read_yaml(run / "config.yaml") if run and (run / "config.yaml").exists() else None
@@ -58,19 +59,25 @@ def model_card(
     return "\n".join(parts)
 
 
-def _score_rows(files: list[Path]) -> list[str]:
+def _own_scores(run: Path) -> list[dict[str, Any]]:
+    """The evaluations of the run's present weights; a longer training has left others behind."""
+    weights = weights_digest(run / "pipeline")
+    found = [json.loads(file.read_text("utf-8")) for file in sorted(run.glob("evaluation-*.json"))]
+    return [content for content in found if content.get("weights") == weights]
+
+
+def _score_rows(contents: list[dict[str, Any]]) -> list[str]:
     rows = [
-        "| size | reference | features | images | FID (floor) | precision | recall "
-        "| class accuracy |",
-        "|---|---|---|---|---|---|---|---|",
+        "| size | reference | solver, steps | guidance | features | images | FID (floor) "
+        "| precision | recall | class accuracy |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for file in files:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        scores, floor = content["scores"], content["floor"]
-        extractor = content.get("extractor", {}).get("name", "reader")
+    for content in contents:
+        scores, floor, drawn = content["scores"], content["floor"], content["settings"]
         rows.append(
-            f"| {content['size']} | {content['settings']['reference']} | {extractor} "
-            f"| {content['counts']['images']} "
+            f"| {content['size']} | {Path(drawn['reference']).name} "
+            f"| {drawn['scheduler']}, {drawn['steps']} | {drawn['guidance_scale']:g} "
+            f"| {content['extractor']['name']} | {content['counts']['images']} "
             f"| {scores['fid']:.4g} ({_cell(floor and floor['fid'], '.4g')}) "
             f"| {_cell(scores['precision'], '.3f')} | {_cell(scores['recall'], '.3f')} "
             f"| {_cell(scores['class_accuracy'], '.1%')} |"

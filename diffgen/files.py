@@ -1,5 +1,6 @@
 """Writing files and folders so that a kill leaves the old or the new, never a half."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +12,11 @@ from typing import Any
 from safetensors import SafetensorError
 
 from diffgen.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where two commands in one folder are not kept apart
+    fcntl = None  # type: ignore[assignment]
 
 
 def fsync(path: Path) -> None:
@@ -45,8 +51,10 @@ def write_folder(target: Path, write: Callable[[Path], object]) -> None:
         UserError: no space or no permission; the old folder stays as it was.
     """
     temporary = target.with_name(f".{target.name}.new")
-    old = target.with_name(f".{target.name}.old")
+    old = set_aside(target)
     with _explained(target, temporary):
+        if old.exists() and not target.exists():  # a kill came between the two renames
+            os.rename(old, target)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         write(temporary)
@@ -64,6 +72,11 @@ def write_folder(target: Path, write: Callable[[Path], object]) -> None:
             raise
         fsync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def set_aside(target: Path) -> Path:
+    """Where ``write_folder`` keeps the old ``target`` for the moment of putting the new one in."""
+    return target.with_name(f".{target.name}.old")
 
 
 def write_file(target: Path, write: Callable[[Path], object]) -> None:
@@ -96,3 +109,34 @@ def write_json(target: Path, content: Any) -> None:
     """Write ``content`` as indented JSON, atomically."""
     text = json.dumps(content, indent=2) + "\n"
     write_file(target, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+@contextmanager
+def locked(folder: Path, intruder: str) -> Iterator[None]:
+    """Keep a second command on this machine out of ``folder``, which is made.
+
+    Raises:
+        UserError: one is in it (``out: intruder is writing to ...``), or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a")
+    except OSError as error:
+        raise UserError(f"out: {folder} cannot be written: {error}") from None
+    with file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"out: {intruder} is writing to {folder}") from None
+        yield
+
+
+def weights_digest(pipeline: Path) -> str:
+    """SHA-256 over the weight files: a training that goes on replaces them under the same name."""
+    digest = hashlib.sha256()
+    for path in sorted(pipeline.rglob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()

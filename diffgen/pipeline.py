@@ -24,7 +24,7 @@ from diffgen.data.pixels import to_output
 from diffgen.errors import UserError
 from diffgen.guidance import CFG, Rule
 from diffgen.models.dit import DiT
-from diffgen.models.vae import LatentSpace, load_vae
+from diffgen.models.vae import LatentSpace
 from diffgen.processes import build_process
 from diffgen.sampling.geometry import Geometry
 from diffgen.sampling.labels import label_tensor
@@ -282,34 +282,6 @@ def _check_fit(channels: int, form: LatentFormat | None, own: LatentFormat | Non
         raise ValueError(f"transformer has {channels} channels, but the latents {form.channels}")
     if form and own and (form.channels, form.factor) != (own.channels, own.factor):
         raise ValueError(f"vae has {own}, but latent_format states {form}")
-
-
-def load_pipeline(
-    source: str | Path, device: str = "auto", dtype: str = "fp32", vae: str | None = None
-) -> DiffGenPipeline:
-    """Load ``source`` and put it where and how it shall compute.
-
-    Args:
-        source: run folder, pipeline folder or hub id.
-        device: "auto", "cpu" or "cuda".
-        dtype: "fp32" or "bf16", of the model; a VAE computes in fp32.
-        vae: folder or hub id of a VAE, in place of the source's own.
-
-    Raises:
-        UserError: no such source, no such device, or bf16 without a GPU.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda was asked for, but torch sees no GPU; use auto or cpu")
-    place = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    if dtype == "bf16" and place == "cpu":
-        raise UserError("dtype: bf16 needs a GPU; on a CPU diffgen computes in fp32")
-    diffusers.utils.logging.disable_progress_bar()  # the commands show bars of their own
-    replaced = {} if vae is None else {"vae": load_vae(vae)}
-    pipe = DiffGenPipeline.from_pretrained(source, **replaced)
-    pipe.set_progress_bar_config(disable=True)
-    if dtype == "bf16":
-        pipe.transformer.bfloat16()
-    return pipe.to(place)
 
 
 # diffusers.DiffusionPipeline looks the class a folder names up in its own module.

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from diffgen import DiffGenPipeline, DiT
+from diffgen.commands.load import load_pipeline
 from diffgen.config.sampling import SamplingConfig
 from diffgen.config.vae import own_format
 from diffgen.models.vae import LatentSpace, load_vae
-from diffgen.pipeline import load_pipeline
 from diffgen.sampling.batches import draw_batches
 from diffgen.sampling.schedulers import build_scheduler
 from diffgen.seeding import image_noise

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from diffgen import DiffGenPipeline, DiT
+from diffgen.commands.load import load_pipeline
 from diffgen.errors import UserError
 from diffgen.guidance import CFG
-from diffgen.pipeline import load_pipeline
 from diffgen.sampling.schedulers import build_scheduler
 from diffgen.seeding import image_noise
 
@@ -188,6 +188,7 @@ def test_guidance_moves_away_from_the_null_class_and_a_rule_replaces_the_scale(p
         ({"labels": [-1]}, "class_labels: -1"),
         ({"labels": ["wolf"]}, r"class_labels: 'wolf' .*cat.*dog.*newt"),
         ({"labels": []}, "class_labels"),
+        ({"labels": [1.5]}, "class_labels: 1.5 is neither a name nor a whole number"),
         ({"height": 7}, "height 7"),
         ({"width": 0}, "width 0"),
         ({"height": -4}, "height -4"),

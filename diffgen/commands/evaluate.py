@@ -6,26 +6,29 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
+from diffgen.commands.left_out import tell_not_scored
+from diffgen.commands.load import load_pipeline
 from diffgen.commands.real_images import Part, Reference, open_reference
+from diffgen.commands.saved_scores import absolute, free_place
 from diffgen.config.base import parse_size
 from diffgen.config.data import FolderConfig
 from diffgen.config.evaluate import DRAWN, EvaluateConfig
 from diffgen.config.pictures import is_image_folder, is_npz
-from diffgen.config.sampling import accelerator_absent
 from diffgen.config.source import Source, resolve
+from diffgen.data.images import StoredImages
 from diffgen.data.npz import NpzImages
 from diffgen.data.pixels import QUANTISATION
 from diffgen.data.source import build_images
+from diffgen.device import chosen_device
 from diffgen.errors import UserError
-from diffgen.files import write_json
+from diffgen.files import weights_digest, write_json
 from diffgen.group import Group, cut
 from diffgen.metrics.extractor import Extractor, load_extractor
 from diffgen.metrics.read import Batch, Reading, read
 from diffgen.metrics.report import compare, conventions, missing, table
-from diffgen.pipeline import DiffGenPipeline, load_pipeline
+from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn
 
 IN_TURN = "the classes in turn"
@@ -43,23 +46,32 @@ class Readings:
     floor: Reading | None
     labels: str
     """Where the labels of ``images`` come from."""
+    weights: str | None = None
+    """Digest of the model's weights; None: the images were not drawn."""
+    left_out: tuple[str, ...] = ()
+    """Damaged files of the source, a line each."""
 
 
-def evaluate(config: EvaluateConfig, group: Group | None = None) -> None:
+def evaluate(
+    config: EvaluateConfig, group: Group | None = None, real: StoredImages | None = None
+) -> None:
     """Draw or read the images, score them, print a table and save the figures as JSON.
 
     Args:
         config: what to score, against what, and how.
         group: this process's part; None: dealt out among the processes of this launch, which
             must then all call this. The main one prints and writes.
+        real: images that ``config.reference`` names, already opened; None: it is opened here.
 
     Raises:
         UserError: anything a user can mend; see its message.
     """
-    size, device = config.picture_size(), chosen_device(config)
+    size, device = config.picture_size(), chosen_device(config.device)
     group = group or Group.join(cpu=device == "cpu")
     with group.together():
-        reference = open_reference(config, size)
+        reference = open_reference(config, size, real)
+        if group.main and reference.images is not None:
+            tell_not_scored("reference", reference.images.left_out)
     with group.together(), group.main_first():
         extractor = load_extractor(config.extractor, config.weights, device)
     check_extractor(extractor, config, size, reference)
@@ -71,14 +83,6 @@ def evaluate(config: EvaluateConfig, group: Group | None = None) -> None:
     if group.main:
         evaluation.report(readings)
     group.leave()
-
-
-def chosen_device(config: EvaluateConfig) -> str:
-    """``cuda`` or ``cpu``. Raises UserError when cuda was asked for and there is none."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda was asked for, but torch sees no GPU; use auto or cpu")
-    cpu = config.device == "cpu" or accelerator_absent() or not torch.cuda.is_available()
-    return "cpu" if cpu else "cuda"
 
 
 def check_extractor(
@@ -108,16 +112,22 @@ class Evaluation:
 
     def read_stored(self) -> Readings:
         """Read images of a folder or ``.npz``, in a fixed random order: they may be sorted."""
-        path, reference = Path(self.config.source), self.reference.images
+        config, reference = self.config, self.reference.images
+        path = Path(config.source)
         with self.group.together():
-            if is_npz(self.config.source):
+            if is_npz(config.source):
                 part = Part.mixed(NpzImages(path, self.size))
             else:
-                part = Part.mixed(build_images(FolderConfig(path=path, size=self.size)))
+                folder = FolderConfig(path=path, size=self.size, on_error=config.on_error)
+                part = Part.mixed(build_images(folder))
+            part = part.first(config.num_images)
+            if self.group.main:
+                tell_not_scored("source", part.left_out)
             count = self._count(len(part))
         names = part.class_names or (reference.class_names if reference else ())
         images = self._read(part, count, names)
-        return Readings(images, *self._read_real(count, names), AS_STORED)
+        real, floor = self._read_real(count, names)
+        return Readings(images, real, floor, AS_STORED, left_out=tuple(part.left_out))
 
     def read_drawn(self) -> Readings:
         """Draw images from the model and read them.
@@ -128,7 +138,8 @@ class Evaluation:
         config = self.config
         with self.group.together():
             pipe = load_pipeline(config.source, self.device, config.dtype, config.vae)
-            names = class_names(resolve(config.source))
+            source = resolve(config.source)
+            names, weights = class_names(source), weights_digest(source.pipeline)
             count = self._count()
         real, floor = self._read_real(count, names)
         labels, rule = labels_in_turn(count, len(names)), IN_TURN
@@ -138,12 +149,12 @@ class Evaluation:
             labels, rule = [same[k % len(same)] for k in range(count)], AS_REFERENCE
         batches = self._drawn(pipe, labels)
         images = read(self.extractor, batches, count, names, self.group)
-        return Readings(images, real, floor, rule)
+        return Readings(images, real, floor, rule, weights)
 
     def report(self, readings: Readings) -> None:
         """Score, print and save."""
-        config, extractor, stored = self.config, self.extractor, self.reference.stored
-        score = partial(compare, readings.reference, stored, k=config.k, extractor=extractor)
+        extractor, stored = self.extractor, self.reference.stored
+        score = partial(compare, readings.reference, stored, k=self.config.k, extractor=extractor)
         scores = score(readings.images)
         floor = score(readings.floor) if readings.floor else None
         sets = {
@@ -152,12 +163,15 @@ class Evaluation:
             "floor": readings.floor,
         }
         counts = {name: len(part.labels) if part else 0 for name, part in sets.items()}
-        against = f"{counts['reference']} real ones" if counts["reference"] else config.reference
-        print(f"\n{config.source} at {self.size}: {counts['images']} images against {against}")
+        source, reference = self.config.source, self.config.reference
+        against = f"{counts['reference']} real ones" if counts["reference"] else reference
+        print(f"\n{source} at {self.size}: {counts['images']} images against {against}")
         print(f"labels: {readings.labels}")
         print(table(scores, floor, extractor))
+        real = self.reference.images
         content = {
             "schema": "diffgen-evaluation/1",
+            "weights": readings.weights,
             "scores": asdict(scores),
             "floor": floor and asdict(floor),
             "not_available": missing(scores, extractor),
@@ -166,13 +180,16 @@ class Evaluation:
             "size": self.size,
             "labels": readings.labels,
             "label_counts": {name: part and part.label_counts() for name, part in sets.items()},
-            "settings": config.model_dump(mode="json"),
+            "settings": self.config.model_dump(mode="json"),
+            "places": {"source": absolute(source), "reference": absolute(reference)},
+            "reference_data": real and real.settings,
+            "left_out": {"images": readings.left_out, "reference": real.left_out if real else []},
             "quantisation": QUANTISATION,
-            "conventions": conventions(config.k, stored),
+            "conventions": conventions(self.config.k, stored),
             "processes": self.group.world,
             "versions": {name: version(name) for name in LIBRARIES},
         }
-        target = config.target(self.size)
+        target = self.config.out or free_place(self.config.target(self.size), content)
         write_json(target, content)
         print(f"saved as {target}")
 

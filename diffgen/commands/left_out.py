@@ -1,10 +1,10 @@
-"""What of the data a training does without, told to the person who started it."""
+"""What of the images a command does without, told to the person who started it."""
 
 import sys
 
 from diffgen.data.folder import Folder
 from diffgen.data.hub import HubStream
-from diffgen.data.listing import SHOWN, some_lines
+from diffgen.data.listing import SHOWN, damage_lines, some_lines
 from diffgen.data.source import ImageSource
 from diffgen.files import write_file
 from diffgen.training.run_folder import RunFolder
@@ -18,13 +18,21 @@ def tell_left_out(images: ImageSource | HubStream, run: RunFolder) -> None:
         names = ", ".join(images.empty_classes)
         print(f"data: no image is left of these class folders: {names}", file=sys.stderr)
     if images.skipped:
-        lines = "".join(f"{path}: {why}\n" for path, why in images.skipped.items())
+        lines = damage_lines(images.skipped)
+        text = "".join(f"{line}\n" for line in lines)
         list_file = run.path / "skipped.txt"
-        write_file(list_file, lambda path: path.write_text(lines, "utf-8", "backslashreplace"))
+        write_file(list_file, lambda path: path.write_text(text, "utf-8", "backslashreplace"))
         count, total = len(images.skipped), len(images.skipped) + len(images.files)
         where = f"; all are in {list_file}" if count > SHOWN else ""
         print(
             f"data: {count:,} of {total:,} images cannot be read and are skipped{where}\n"
-            f"{some_lines(images.skipped)}",
+            f"{some_lines(lines)}",
             file=sys.stderr,
         )
+
+
+def tell_not_scored(field: str, lines: list[str]) -> None:
+    """Name damaged images that an evaluation leaves out; ``field`` says of which set."""
+    if lines:
+        count = f"{field}: {len(lines):,} images cannot be read and are left out"
+        print(f"{count}\n{some_lines(lines)}", file=sys.stderr)

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,9 @@ from diffgen.config.data import DigitsConfig, FolderConfig, ShapesConfig
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.npz import inspect_npz
 from diffgen.config.pictures import is_npz
+from diffgen.data.folder import Folder
+from diffgen.data.images import StoredImages
+from diffgen.data.listing import damage_lines
 from diffgen.data.npz import NpzImages, open_array
 from diffgen.data.pixels import to_uint8
 from diffgen.data.source import ImageSource, build_images
@@ -43,8 +48,29 @@ class Part:
         return self.source.class_names
 
     def first(self, count: int) -> "Part":
-        """At most ``count`` images."""
-        return Part(self.source, self.numbers[:count])
+        """At most ``count`` images; under ``on_error: skip`` of those that can be read.
+
+        A training lets another image stand in for a damaged one; here it would count twice.
+        """
+        source = self.source
+        if isinstance(source, StoredImages) and source.config.on_error == "skip":
+            sound = filter(source.readable, self.numbers)
+            return Part(source, list(islice(sound, count)))
+        return Part(source, self.numbers[:count])
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """How stored images were chosen and read; None: the source has no choice."""
+        source = self.source
+        return source.config.model_dump(mode="json") if isinstance(source, StoredImages) else None
+
+    @property
+    def left_out(self) -> list[str]:
+        """A line for each damaged image met so far."""
+        source = self.source
+        seen_at_once = source.skipped if isinstance(source, Folder) else {}
+        met = source.failed if isinstance(source, StoredImages) else {}
+        return damage_lines(seen_at_once) + list(met.values())
 
     def batches(self, batch_size: int, group: Group) -> Iterator[Batch]:
         """This process's batches, quantised like drawn ones."""
@@ -70,11 +96,14 @@ class Reference:
     """Of Inception's features over a whole data set, as ADM's reference files hold them."""
 
 
-def open_reference(config: EvaluateConfig, size: str) -> Reference:
+def open_reference(
+    config: EvaluateConfig, size: str, given: StoredImages | None = None
+) -> Reference:
     """Up to ``num_images`` reference images and, for the floor, as many others.
 
     shapes: two disjoint parts of the held-out range. digits: the held-out split, and training
-    digits. A folder or an ``.npz``: two halves, drawn by a fixed seed.
+    digits. A folder or an ``.npz``: two halves, drawn by a fixed seed. Images ``given`` stand for
+    ``config.reference``, in halves too.
 
     Raises:
         UserError: there are too few images, or the files cannot be read.
@@ -82,6 +111,8 @@ def open_reference(config: EvaluateConfig, size: str) -> Reference:
     count, path = config.num_images, Path(config.reference)
     stored = None
     match config.reference:
+        case _ if given is not None:
+            images, other = halves(given, config)
         case "shapes":
             held_out = build_images(ShapesConfig(size=size), "held_out")
             sets = 2 if config.floor else 1
@@ -101,7 +132,8 @@ def open_reference(config: EvaluateConfig, size: str) -> Reference:
                 return Reference(None, None, stored)
             images, other = halves(NpzImages(path, size), config)
         case _:
-            images, other = halves(build_images(FolderConfig(path=path, size=size)), config)
+            folder = FolderConfig(path=path, size=size, on_error=config.on_error)
+            images, other = halves(build_images(folder), config)
     check_counts(config, images, other if config.floor else None)
     return Reference(images, other if config.floor else None, stored)
 
@@ -118,7 +150,7 @@ def check_counts(config: EvaluateConfig, images: Part, other: Part | None) -> No
     """Raise UserError where precision and recall have too few images."""
     counts = [len(part) for part in (images, other) if part is not None]
     if min(counts) <= config.k:
-        found = f"{counts[0]} and {counts[1]} after halving" if other else str(counts[0])
+        found = f"{counts[0]}, and {counts[1]} for the floor" if other else str(counts[0])
         raise UserError(
             f"reference: {config.reference} has too few images for k = {config.k}: {found}"
         )

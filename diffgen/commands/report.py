@@ -1,20 +1,28 @@
 """The end of a training: pictures at several sizes, scores, and what to try next."""
 
+import shlex
+
+from diffgen.commands.load import load_pipeline
 from diffgen.config.base import parse_size
+from diffgen.config.data import DataConfig, FolderConfig
 from diffgen.config.evaluate import EvaluateConfig
+from diffgen.config.hub import HubConfig
 from diffgen.config.sampling import SamplingConfig
 from diffgen.config.train import TrainConfig
+from diffgen.data.hub import HubStream
+from diffgen.data.images import StoredImages
 from diffgen.data.pixels import to_pil
+from diffgen.data.source import ImageSource
 from diffgen.errors import UserError
 from diffgen.files import write_file
 from diffgen.group import ALONE
-from diffgen.pipeline import DiffGenPipeline, load_pipeline
+from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn
 from diffgen.sampling.sheet import Row, contact_sheet
 from diffgen.training.run_folder import RunFolder
 
 
-def draw_report(config: TrainConfig, folder: RunFolder) -> None:
+def draw_report(config: TrainConfig, folder: RunFolder, images: ImageSource | HubStream) -> None:
     """Draw ``samples/sizes.png``, score the model, print a table and the next commands."""
     pipe = load_pipeline(folder.path, config.device)
     sizes = config.report.sizes or default_sizes(config.data.size, pipe.geometry.multiple)
@@ -24,7 +32,7 @@ def draw_report(config: TrainConfig, folder: RunFolder) -> None:
     print(f"\npictures  {picture}")
     if config.report.num_images:
         try:
-            score(config, folder)
+            score(config, folder, images)
         except UserError as error:  # the training itself went well
             print(f"not scored: {error}")
     print(next_commands(config, sizes, pipe.config.class_names))
@@ -46,46 +54,51 @@ def size_row(pipe: DiffGenPipeline, config: SamplingConfig, size: str) -> Row:
     return Row(size, [picture for batch in batches for picture in to_pil(batch.images)])
 
 
-def score(config: TrainConfig, folder: RunFolder) -> None:
-    """FID, precision, recall and class accuracy at the size of training, printed and saved."""
+def score(config: TrainConfig, folder: RunFolder, images: ImageSource | HubStream) -> None:
+    """FID, precision, recall and class accuracy at the size of training, printed and saved.
+
+    Stored images are their own reference, as they were chosen and read for the training.
+    """
     from diffgen.commands.evaluate import evaluate
 
-    data = config.data
-    if data.kind == "hub":
-        raise UserError("kind hub has no held-out images; give eval/evaluate.py a --reference")
-    if data.kind == "folder":
-        chosen = ("classes", "files", "subset", "on_error", "background", "max_pixels")
-        defaults = type(data).model_fields
-        told = [name for name in chosen if getattr(data, name) != defaults[name].default]
-        if told:  # scoring reads the whole folder as it is
-            raise UserError(
-                f"data.{told[0]} chose or changed the images; give eval/evaluate.py a folder of "
-                "them as --reference"
-            )
-    reference = str(data.path) if data.kind == "folder" else data.kind
+    if isinstance(images, HubStream):
+        raise UserError("a stream has no held-out images; give eval/evaluate.py a --reference")
+    stored = images if isinstance(images, StoredImages) else None
     sampling = config.sampling.model_dump()
     evaluate(
         EvaluateConfig(
             source=str(folder.path),
-            reference=reference,
-            size=data.size,
+            reference=data_name(config.data),
+            size=config.data.size,
             num_images=config.report.num_images,
             seed=config.seed,
             device=config.device,
             **sampling,
         ),
         group=ALONE,
+        real=stored,
     )
+
+
+def data_name(data: DataConfig) -> str:
+    """Where its images come from, as a reference of an evaluation is named."""
+    match data:
+        case FolderConfig():
+            return str(data.path)
+        case HubConfig():
+            return data.name
+    return data.kind
 
 
 def next_commands(config: TrainConfig, sizes: list[str], class_names: list[str]) -> str:
     """Commands that make sense now, ready to paste."""
-    flags = " ".join(f"--size {size}" for size in sizes[1:3])
-    chosen = f" --classes {','.join(class_names[:2])}" if class_names else ""
+    out, flags = shlex.quote(str(config.out)), " ".join(f"--size {size}" for size in sizes[1:3])
+    names = class_names[:2] if all("," not in name for name in class_names[:2]) else ["0", "1"]
+    chosen = f" --classes {shlex.quote(','.join(names))}" if class_names else ""
     kind = config.data.kind if config.data.kind in ("shapes", "digits") else "DIR"
     return (
         "\nnext\n"
-        f"  python sample/generate.py {config.out} {flags}{chosen}\n"
-        f"  python eval/evaluate.py {config.out} --reference {kind} --size {sizes[:2][-1]}\n"
+        f"  python sample/generate.py {out} {flags}{chosen}\n"
+        f"  python eval/evaluate.py {out} --reference {kind} --size {sizes[:2][-1]}\n"
         "  python train/dit.py --data.kind folder --data.path DIR --out runs/mine"
     )

@@ -1,7 +1,7 @@
 """``sample``: PNGs at any size, a contact sheet, and the settings to make them again."""
 
-import hashlib
 import platform
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,14 +11,15 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from diffgen.commands.load import load_pipeline
 from diffgen.config.base import parse_size
 from diffgen.config.sample import SampleConfig
 from diffgen.config.sampling import class_indices
 from diffgen.config.source import Source, resolve
 from diffgen.data.pixels import QUANTISATION, to_pil
-from diffgen.files import write_file
+from diffgen.files import locked, weights_digest, write_file
 from diffgen.group import Group, cut
-from diffgen.pipeline import DiffGenPipeline, load_pipeline
+from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn, use_scheduler
 from diffgen.sampling.folder import SampleFolder
 from diffgen.sampling.sheet import contact_sheet, wrap
@@ -47,16 +48,32 @@ def sample(config: SampleConfig) -> None:
         Interrupted: a signal came; its message tells how many pictures there are.
     """
     group = Group.join(cpu=config.device == "cpu")
-    folder = SampleFolder(config.out)
-    with group.together():
-        source = resolve(config.source)
-        pipe = load_pipeline(config.source, config.device, config.dtype, config.vae)
-        use_scheduler(pipe, config)
-        batches = planned(config, source)
-        pictures = [picture for batch in batches for picture in batch]
-        notes = sidecar(config, pipe, source, pictures)
-        if group.main:
-            folder.open(notes, [picture.file for picture in pictures])
+    with ExitStack() as lock:
+        with group.together():
+            source = resolve(config.source)
+            pipe = load_pipeline(config.source, config.device, config.dtype, config.vae)
+            use_scheduler(pipe, config)
+            batches = planned(config, source)
+            notes = sidecar(config, pipe, source, flat(batches))
+            if group.main:
+                lock.enter_context(locked(config.out, "another sampling"))
+                SampleFolder(config.out).open(notes, [p.file for p in flat(batches)])
+        draw_missing(pipe, config, batches, notes, group)
+    group.leave()
+    if group.main:
+        sheets = len(notes["sizes"])
+        print(f"{len(notes['images'])} images and {sheets} contact sheets in {config.out}")
+
+
+def draw_missing(
+    pipe: DiffGenPipeline,
+    config: SampleConfig,
+    batches: list[list[Picture]],
+    notes: dict[str, Any],
+    group: Group,
+) -> None:
+    """Draw the pictures that are not there yet, then the contact sheets."""
+    folder, pictures = SampleFolder(config.out), flat(batches)
     with group.together():
         todo = [batch for batch in batches if not all(folder.has(p.file) for p in batch)]
     try:
@@ -69,10 +86,11 @@ def sample(config: SampleConfig) -> None:
         there = sum(folder.has(picture.file) for picture in pictures)
         left = f"{there} of {len(pictures)} images are in {config.out}, the same command goes on"
         raise Interrupted(stop.signum, left) from None
-    group.leave()
-    if group.main:
-        sheets = len({picture.size for picture in pictures})
-        print(f"{len(pictures)} images and {sheets} contact sheets in {config.out}")
+
+
+def flat(batches: list[list[Picture]]) -> list[Picture]:
+    """The pictures of all batches."""
+    return [picture for batch in batches for picture in batch]
 
 
 def planned(config: SampleConfig, source: Source) -> list[list[Picture]]:
@@ -176,13 +194,3 @@ def sidecar(
             for picture in pictures
         ],
     }
-
-
-def weights_digest(pipeline: Path) -> str:
-    """SHA-256 over the weight files: a training that goes on replaces them under the same name."""
-    digest = hashlib.sha256()
-    for path in sorted(pipeline.rglob("*.safetensors")):
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()

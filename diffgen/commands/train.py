@@ -3,18 +3,20 @@
 import copy
 from contextlib import ExitStack
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 
 from diffgen.commands.export import Exporter
 from diffgen.commands.left_out import tell_left_out
 from diffgen.commands.report import draw_report
+from diffgen.config.base import parse_size
 from diffgen.config.train import TrainConfig
 from diffgen.data.hub import HubStream
 from diffgen.data.order import TrainingData
 from diffgen.data.source import ImageSource, build_images
+from diffgen.device import chosen_device
 from diffgen.errors import SharedError, UserError
+from diffgen.files import locked
 from diffgen.group import Group
 from diffgen.models.dit import DiT
 from diffgen.processes import build_process
@@ -43,7 +45,7 @@ def train(config: TrainConfig) -> None:
         with group.together():
             accelerator = build_accelerator(config)
             if group.main:
-                lock.enter_context(folder.locked())
+                lock.enter_context(locked(folder.path, "another training"))
         try:
             run(config, accelerator, group, folder)
         except (SharedError, Interrupted):
@@ -61,17 +63,16 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
             folder.open(config)
             tell_left_out(images, folder)
     data = TrainingData(images, config.seed)
-    encode = open_encoder(config, accelerator, folder, data)
-    channels, height, width = images[0][0].shape
-    if encode is not None:
-        channels, height, width = encode.space.shape(height, width)
+    encode = open_encoder(config, group, accelerator.device, folder, data)
+    height, width = parse_size(config.data.size)
+    shape = encode.space.shape(height, width) if encode else (3, height, width)
     with group.together():
         set_seed(config.seed)
         model = DiT.build(
             config.model,
             num_classes=num_classes,
-            in_channels=channels,
-            sample_size=(height, width),
+            in_channels=shape[0],
+            sample_size=shape[1:],
             learned_variance=config.process.learned_variance,
         )
         state = build_state(config, model, accelerator, folder, images.class_names, data.count)
@@ -108,7 +109,7 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
     if group.main:
         exporter.save(preview_model, exporter.export_weights(state))
         try:
-            draw_report(config, folder)
+            draw_report(config, folder, images)
         except Interrupted as stop:
             left = "the training is finished, the same command draws and scores its pictures"
             raise Interrupted(stop.signum, left) from None
@@ -122,17 +123,14 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
             tracker that is not installed.
     """
     check_trackers(config.track)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda was asked for, but torch sees no GPU; use auto or cpu")
     low = config.train.precision == "bf16"
+    device = chosen_device(config.device, "train.precision" if low else None)
     accelerator = Accelerator(
-        cpu=config.device == "cpu" or not torch.cuda.is_available(),
-        mixed_precision="bf16" if low and torch.cuda.is_available() else "no",
+        cpu=device == "cpu",
+        mixed_precision="bf16" if low else "no",
         log_with=list(config.track) or None,
         project_config=ProjectConfiguration(str(config.out), str(config.out / "logs")),
     )
-    if low and accelerator.device.type == "cpu":
-        raise UserError("train.precision: bf16 needs a GPU; a CPU computes in fp32 here")
     pieces = accelerator.num_processes * config.train.accumulation
     if config.train.batch_size % pieces:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
@@ -47,6 +48,9 @@ class EvaluateConfig(SamplingConfig):
     floor: bool = True
     """Score real images against other real images too, which takes half of a folder or .npz given
     as reference; no: all of it is the reference, and num_images may exceed it."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """A damaged file in a folder of images stops the evaluation, or is named, counted and left
+    out."""
     k: int = Field(default=3, ge=1)
     """Nearest neighbour that gives the radius for precision and recall [count]."""
     seed: int = Field(default=0, ge=0)
@@ -86,20 +90,27 @@ class EvaluateConfig(SamplingConfig):
         """
         if self.size is not None:
             return self.size
+        skip = self.on_error == "skip"
         if is_npz(self.source) or is_image_folder(self.source):
-            size = own_size(self.source, "source")
+            size = own_size(self.source, "source", skip)
         else:
             size = "{}x{}".format(*resolve(self.source).sample_size)
-        other = None if self.reference in DRAWN else own_size(self.reference, "reference")
+        drawn = self.reference in DRAWN
+        other = None if drawn else own_size(self.reference, "reference", skip)
+        if size is None:
+            raise UserError(f"source: {self.source} holds no image that can be read")
         if other not in (None, size):
             raise UserError(
                 f"size: {self.source} is {size}, but {self.reference} is {other}; "
                 f"--size {size} crops the pictures to one size"
             )
-        return str(size)
+        return size
 
     def target(self, size: str) -> Path:
-        """The JSON file: ``out``, or evaluation-*.json beside the source, or here for a hub id."""
+        """The JSON file: ``out``, or evaluation-*.json beside the source, or here for a hub id.
+
+        That of other settings may have the same name; see ``commands.saved_scores``.
+        """
         if self.out is not None:
             return self.out
         place = Path(self.source)

@@ -44,5 +44,7 @@ class HubConfig(StoredImagesConfig):
         local = self.name.startswith((".", "/")) or self.name.endswith(".parquet")
         if local and not Path(self.name).exists():
             yield f"data.name: {self.name} does not exist"
+        if self.configuration is not None and Path(self.name).is_file():
+            yield f"data.configuration: {self.configuration} means nothing to a file, {self.name}"
         if self.streaming and "[" in self.split:
             yield f"data.split: {self.split} is a slice; a stream is read whole"

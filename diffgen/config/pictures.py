@@ -24,18 +24,23 @@ def is_image_folder(place: str) -> bool:
     return next(image_files(path), None) is not None
 
 
-def own_size(place: str, field: str) -> str | None:
-    """HEIGHTxWIDTH of the pictures at ``place``; None: an ``.npz`` without pictures.
+def own_size(place: str, field: str, skip: bool = False) -> str | None:
+    """HEIGHTxWIDTH of the pictures at ``place``; None: there are none.
 
     Raises:
-        UserError: they cannot be read, or have several sizes; two are named.
+        UserError: they have several sizes, two are named; or one cannot be read, unless ``skip``.
     """
     if is_npz(place):
         size = inspect_npz(Path(place), field).size
         return "{}x{}".format(*size) if size else None
     first: tuple[Path, str] | None = None
     for path in sorted(image_files(Path(place))):
-        found = _file_size(path, field)
+        try:
+            found = _file_size(path, field)
+        except UserError:
+            if skip:
+                continue
+            raise
         first = first or (path, found)
         if found != first[1]:
             raise UserError(

@@ -1,6 +1,9 @@
 """Settings of a sampling run, shared by training previews, sampling and scoring."""
 
+import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -31,16 +34,16 @@ class SamplingConfig(Section):
     faint seams. Only for models of latents."""
 
 
+def told_to_use_cpu() -> bool:
+    """True when the launch says so, by accelerate's variable."""
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
+
+
 def accelerator_absent() -> bool:
     """True when this machine certainly has no GPU torch could use; found out without torch."""
-    import os
-    import sys
-    from pathlib import Path
-
-    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}:
-        return True
     nodes = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
-    return sys.platform == "linux" and not any(Path(node).exists() for node in nodes)
+    no_node = sys.platform == "linux" and not any(Path(node).exists() for node in nodes)
+    return told_to_use_cpu() or no_node
 
 
 def device_problems(device: str, field: str, low_precision: bool) -> Iterator[str]:

@@ -10,6 +10,7 @@ from diffgen.config.process import ProcessConfig, process_of
 from diffgen.config.stored import EVERYTHING, from_hub, read_json
 from diffgen.config.vae import LatentFormat, find_vae
 from diffgen.errors import UserError
+from diffgen.files import set_aside
 
 ALLOWED = "a run folder, a pipeline folder or a hub id"
 
@@ -59,6 +60,8 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
         raise UserError(f"{field}: {source} is a file; give {ALLOWED}")
     elif not (path / "model_index.json").exists():
         run, path = path, path / "pipeline"
+        if not path.exists() and set_aside(path).exists():  # a save was killed half-way
+            path = set_aside(path)
         if not (path / "model_index.json").exists():
             raise UserError(
                 f"{field}: {source} holds no pipeline (no pipeline/model_index.json); "

@@ -69,7 +69,8 @@ def choose(files: list[Path], config: FolderConfig) -> tuple[list[Path], dict[Pa
         raise UserError(refusal(damaged, len(files)))
     sound = [path for path in files if path not in damaged]
     if not sound:
-        raise UserError(f"{config.path} holds no image to train on\n{some_lines(damaged)}".rstrip())
+        why = some_lines(damage_lines(damaged))
+        raise UserError(f"{config.path} holds no image to train on\n{why}".rstrip())
     return sound, damaged
 
 
@@ -145,13 +146,18 @@ def refusal(damaged: dict[Path, str], count: int) -> str:
     """What a run that stops over damaged files says."""
     return (
         f"data: {len(damaged):,} of {count:,} images cannot be read; mend or remove them, or train "
-        f"without them by --data.on-error skip\n{some_lines(damaged)}"
+        f"without them by --data.on-error skip\n{some_lines(damage_lines(damaged))}"
     )
 
 
-def some_lines(damaged: dict[Path, str]) -> str:
-    """A line for each damaged file, up to SHOWN."""
-    lines = [f"  {path}: {why}" for path, why in list(damaged.items())[:SHOWN]]
-    if len(damaged) > SHOWN:
-        lines.append(f"  ... and {len(damaged) - SHOWN:,} more")
-    return "\n".join(lines)
+def damage_lines(damaged: dict[Path, str]) -> list[str]:
+    """A line for each damaged file."""
+    return [f"{path}: {why}" for path, why in damaged.items()]
+
+
+def some_lines(lines: list[str]) -> str:
+    """The first SHOWN of ``lines``, indented, and how many more there are."""
+    shown = [f"  {line}" for line in lines[:SHOWN]]
+    if len(lines) > SHOWN:
+        shown.append(f"  ... and {len(lines) - SHOWN:,} more")
+    return "\n".join(shown)

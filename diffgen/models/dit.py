@@ -72,7 +72,7 @@ class DiT(ModelMixin, ConfigMixin):
         patch_size: int = 4,
         hidden_size: int = 128,
         depth: int = 4,
-        num_heads: int = 4,
+        num_heads: int = 8,
         mlp: str = "swiglu",
         mlp_ratio: float = 4.0,
         qk_norm: bool = True,

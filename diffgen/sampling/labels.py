@@ -1,5 +1,7 @@
 """Class labels and names, as a person gives them, to the labels of a model."""
 
+import operator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -27,7 +29,7 @@ def label_tensor(class_labels: Any, count: int | None, names: list[str], null: i
         return torch.full((count or 1,), null)
     if isinstance(class_labels, Tensor):
         class_labels = class_labels.tolist()
-    if isinstance(class_labels, int | str):
+    if isinstance(class_labels, str) or not isinstance(class_labels, Iterable):
         class_labels = [class_labels]
     labels = [_label(label, names, null) for label in class_labels]
     if not labels:
@@ -42,6 +44,11 @@ def _label(label: int | str, names: list[str], null: int) -> int:
         if label not in names:
             raise ValueError(f"class_labels: {label!r} is unknown; known are {names}")
         label = names.index(label)
-    if not 0 <= int(label) <= null:
+    try:
+        label = operator.index(label)
+    except TypeError:
+        message = f"class_labels: {label!r} is neither a name nor a whole number"
+        raise ValueError(message) from None
+    if not 0 <= label <= null:
         raise ValueError(f"class_labels: {label} is not in 0 to {null} ({null}: null)")
-    return int(label)
+    return label

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
@@ -12,6 +11,7 @@ from diffgen.config.vae import LatentFormat, VAEConfig, own_format, resumed_form
 from diffgen.data.order import TrainingData
 from diffgen.errors import UserError
 from diffgen.files import write_folder, write_json
+from diffgen.group import Group
 from diffgen.models.vae import LatentSpace, load_vae, posterior_noise
 from diffgen.training.checkpoint import Checkpoints
 from diffgen.training.run_folder import RunFolder
@@ -37,9 +37,13 @@ class Encoder:
 
 
 def open_encoder(
-    config: TrainConfig, accelerator: Accelerator, folder: RunFolder, data: TrainingData
+    config: TrainConfig,
+    group: Group,
+    device: torch.device,
+    folder: RunFolder,
+    data: TrainingData,
 ) -> Encoder | None:
-    """The encoder of a run on latents; None: a run on pixels.
+    """The encoder of a run on latents; None: a run on pixels. All processes must call it.
 
     A new run copies the VAE into its folder and records the normalisation beside it; a resumed
     one works with what it finds there.
@@ -50,25 +54,24 @@ def open_encoder(
     if config.vae is None:
         return None
     settings = config.vae
-    resumed = Checkpoints(folder.path, config.train.keep_checkpoints).newest() is not None
-    begins = accelerator.is_main_process and not resumed
-    if resumed:
-        resumed_format(folder.path)  # refuses what does not belong together before it is loaded
-    if begins:
-        given = load_vae(settings.path, "vae.path", settings.revision)
-        write_folder(folder.vae, given.save_pretrained)
-    accelerator.wait_for_everyone()
-    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    vae = load_vae(folder.vae.absolute(), dtype=dtype)
-    vae.to(accelerator.device)
-    if begins:
-        space = LatentSpace(vae, own_format(dict(vae.config), settings.scale))
-        if settings.normalise == "per_channel":
-            measured = measure(Encoder(space, settings, config.seed), data, accelerator.device)
-            space = LatentSpace(vae, measured)
-        write_json(folder.latents, space.format.model_dump())
-    accelerator.wait_for_everyone()
-    return Encoder(LatentSpace(vae, resumed_format(folder.path)), settings, config.seed)
+    with group.together():
+        resumed = Checkpoints(folder.path, config.train.keep_checkpoints).newest() is not None
+        if resumed:
+            resumed_format(folder.path)  # refuses what does not belong together before loading it
+        elif group.main:
+            given = load_vae(settings.path, "vae.path", settings.revision)
+            write_folder(folder.vae, given.save_pretrained)
+    with group.together():
+        dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        vae = load_vae(folder.vae.absolute(), dtype=dtype).to(device)
+        if group.main and not resumed:
+            space = LatentSpace(vae, own_format(dict(vae.config), settings.scale))
+            found = space.format
+            if settings.normalise == "per_channel":
+                found = measure(Encoder(space, settings, config.seed), data, device)
+            write_json(folder.latents, found.model_dump())
+    with group.together():
+        return Encoder(LatentSpace(vae, resumed_format(folder.path)), settings, config.seed)
 
 
 def measure(encoder: Encoder, data: TrainingData, device: torch.device) -> LatentFormat:

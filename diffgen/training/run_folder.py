@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,6 @@ from diffgen.config.command_line import load, to_yaml
 from diffgen.config.train import TrainConfig
 from diffgen.errors import UserError
 from diffgen.files import write_file
-
-try:
-    import fcntl
-except ImportError:  # not on Windows, where two trainings in one folder are not kept apart
-    fcntl = None  # type: ignore[assignment]
 
 # Settings that may differ when a run is resumed: they change no weight up to where it stands.
 FREE = (
@@ -54,26 +48,6 @@ class RunFolder:
                     f"or take its settings with --config {self.config}\n{lines}"
                 )
         write_file(self.config, lambda path: path.write_text(to_yaml(config), encoding="utf-8"))
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep a second training on this machine out of the folder.
-
-        Raises:
-            UserError: another one is in it, or the folder cannot be made.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("a")
-        except OSError as error:
-            raise UserError(f"out: {self.path} cannot be written: {error}") from None
-        with file:
-            try:
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"out: another training is writing to {self.path}") from None
-            yield
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""

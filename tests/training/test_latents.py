@@ -8,7 +8,6 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -22,6 +21,7 @@ from diffgen.data.order import TrainingData
 from diffgen.data.source import build_images
 from diffgen.errors import UserError
 from diffgen.files import link_folder
+from diffgen.group import ALONE
 from diffgen.models.vae import LatentSpace, load_vae, posterior_noise
 from diffgen.training.latents import Encoder, measure
 from diffgen.training.run_folder import RunFolder
@@ -275,7 +275,7 @@ def test_statistics_of_fewer_images_than_asked_for_are_of_all(vae_folder):
 def test_a_run_on_pixels_has_no_encoder(tmp_path):
     config = TrainConfig(out=tmp_path)
     folder = RunFolder(tmp_path)
-    assert command.open_encoder(config, Accelerator(cpu=True), folder, data_of(config)) is None
+    assert command.open_encoder(config, ALONE, torch.device("cpu"), folder, data_of(config)) is None
     assert not list(tmp_path.iterdir())
 
 

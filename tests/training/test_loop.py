@@ -16,6 +16,7 @@ from diffgen.commands.train import train
 from diffgen.config.train import TrainConfig
 from diffgen.data.source import build_images
 from diffgen.errors import UserError
+from diffgen.files import locked
 from diffgen.sampling.schedulers import build_scheduler
 from diffgen.training.checkpoint import Checkpoints, seen_of
 from diffgen.training.loop import crossed
@@ -456,7 +457,7 @@ def test_the_choice_of_files_does_not_go_unnoticed_by_the_score(tmp_path, capsys
 def test_a_second_training_in_the_same_folder_is_refused(tmp_path):
     config = settings(tmp_path / "run")
     with (
-        command.RunFolder(config.out).locked(),
+        locked(config.out, "another training"),
         pytest.raises(UserError, match="another training is writing"),
     ):
         train(config)

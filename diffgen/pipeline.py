@@ -24,6 +24,7 @@ from diffgen.data.pixels import to_output
 from diffgen.errors import UserError
 from diffgen.guidance import CFG, Rule
 from diffgen.models.dit import DiT
+from diffgen.models.fit import stored_misfit
 from diffgen.models.vae import LatentSpace
 from diffgen.processes import build_process
 from diffgen.sampling.geometry import Geometry
@@ -91,13 +92,17 @@ class DiffGenPipeline(DiffusionPipeline):
         Keywords are diffusers', such as ``vae=`` for a model of latents that comes without.
 
         Raises:
-            UserError: there is no such source, or it holds no diffgen pipeline.
+            UserError: there is no such source, it holds no diffgen pipeline, or weights of
+                another architecture than its configuration says.
         """
         hub = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
         source = resolve(str(pretrained_model_name_or_path), hub=hub)
         try:
+            wrong = "transformer" not in kwargs and stored_misfit(source.pipeline / "transformer")
+            if wrong:
+                raise ValueError(f"its weights are not those of its config.json: {wrong}")
             pipe = super().from_pretrained(str(source.pipeline), **kwargs)
-        except (OSError, SafetensorError, RuntimeError) as error:
+        except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
             raise UserError(f"source: {source.pipeline} cannot be loaded: {error}") from error
         pipe._run = source.run
         return pipe

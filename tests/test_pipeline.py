@@ -1,50 +1,22 @@
-"""The pipeline as a user meets it: sizes, seeds, names, outputs, mistakes, folders."""
+"""The pipeline as a user meets it: sizes, seeds, names, outputs, mistakes."""
 
-import json
-import shutil
-
-import diffusers
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from diffgen import DiffGenPipeline, DiT
-from diffgen.commands.load import load_pipeline
-from diffgen.errors import UserError
+from diffgen import DiffGenPipeline
 from diffgen.guidance import CFG
-from diffgen.sampling.schedulers import build_scheduler
 from diffgen.seeding import image_noise
+from tests.tiny import build, draw
 
 # diffusers hands a tensor to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-NAMES = ["cat", "dog", "newt"]
-
-
-def build(scheduler: str = "euler", **options) -> DiffGenPipeline:
-    """A tiny model with every weight drawn from N(0, 0.1^2), trained at 8 x 8."""
-    settings = {"sample_size": (8, 8), "hidden_size": 32, "depth": 2, "num_heads": 2}
-    model = DiT(**{**settings, "patch_size": 2, "num_classes": 3, **options})
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.copy_(0.1 * torch.randn(p.shape, generator=generator))
-    names = NAMES[: model.num_classes]
-    pipe = DiffGenPipeline(model, build_scheduler(scheduler), names)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 @pytest.fixture(scope="module")
 def pipe() -> DiffGenPipeline:
     return build()
-
-
-def draw(pipe, labels=(0, 1, 2), **options):
-    """Images as the model's own x0, four steps."""
-    settings = {"num_inference_steps": 4, "seed": 11, "output_type": "latent", **options}
-    return pipe(list(labels) if labels is not None else None, **settings).images
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 14), (12, 6), (2, 2)])
@@ -222,93 +194,3 @@ def test_a_wrong_argument_is_named(pipe, options, named):
 def test_a_wrong_count_or_scale_is_named_too(pipe, options, named):
     with pytest.raises(ValueError, match=named):
         draw(pipe, **options)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    target = tmp_path_factory.mktemp("run") / "pipeline"
-    build("dpmpp").save_pretrained(target)
-    return target
-
-
-def test_the_folder_is_a_diffusers_pipeline_without_pickles(folder):
-    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert files == {
-        "model_index.json",
-        "transformer/config.json",
-        "transformer/diffusion_pytorch_model.safetensors",
-        "scheduler/scheduler_config.json",
-    }
-    index = json.loads((folder / "model_index.json").read_text())
-    assert index["_class_name"] == "DiffGenPipeline"
-    assert index["transformer"] == ["diffgen.models.dit", "DiT"]
-    assert index["class_names"] == NAMES
-
-
-@pytest.mark.parametrize("load", ["diffusers", "diffgen", "run folder", "path"])
-def test_every_way_of_loading_gives_the_same_bits(folder, load):
-    match load:
-        case "diffusers":
-            pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder))
-        case "diffgen":
-            pipe = DiffGenPipeline.from_pretrained(str(folder))
-        case "run folder":
-            pipe = DiffGenPipeline.from_pretrained(str(folder.parent))
-        case "path":
-            pipe = load_pipeline(folder.parent)
-    pipe.set_progress_bar_config(disable=True)
-    assert type(pipe) is DiffGenPipeline
-    expected = draw(build("dpmpp"), ["cat", "newt"], height=6, width=10)
-    assert torch.equal(draw(pipe, ["cat", "newt"], height=6, width=10), expected)
-
-
-def test_what_holds_no_pipeline_is_named(tmp_path):
-    with pytest.raises(UserError, match="holds no pipeline"):
-        DiffGenPipeline.from_pretrained(tmp_path)
-    with pytest.raises(UserError, match="does not exist"):
-        DiffGenPipeline.from_pretrained(tmp_path / "nowhere")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
-def test_what_a_cpu_cannot_do_is_said(folder):
-    with pytest.raises(UserError, match=r"device: cuda"):
-        load_pipeline(folder, device="cuda")
-    with pytest.raises(UserError, match=r"dtype: bf16"):
-        load_pipeline(folder, dtype="bf16")
-
-
-def test_options_for_the_hub_reach_the_download(monkeypatch, tmp_path):
-    """No network here: what would be asked of the hub is looked at instead."""
-    import huggingface_hub
-
-    asked = {}
-
-    def download(repo, **options):
-        asked.update(options, repo=repo)
-        raise OSError("offline")
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    with pytest.raises(UserError, match="the hub did not give it: offline"):
-        DiffGenPipeline.from_pretrained("owner/name", revision="v1", token="secret")
-    assert (asked["repo"], asked["revision"], asked["token"]) == ("owner/name", "v1", "secret")
-
-
-def test_damaged_weights_are_a_message(folder, tmp_path):
-    broken = tmp_path / "pipeline"
-    shutil.copytree(folder, broken)
-    weights = broken / "transformer/diffusion_pytorch_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match="pipeline cannot be loaded"):
-        DiffGenPipeline.from_pretrained(broken)
-
-
-def test_a_pipeline_saved_before_there_were_vaes_still_loads(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "old")
-    index = json.loads((tmp_path / "old/model_index.json").read_text())
-    for name in ("vae", "latent_format"):
-        del index[name]
-    (tmp_path / "old/model_index.json").write_text(json.dumps(index))
-    pipe = DiffGenPipeline.from_pretrained(tmp_path / "old")
-    pipe.set_progress_bar_config(disable=True)
-    assert torch.equal(draw(pipe), draw(build("dpmpp")))

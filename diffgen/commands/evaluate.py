@@ -120,7 +120,7 @@ class Evaluation:
             else:
                 folder = FolderConfig(path=path, size=self.size, on_error=config.on_error)
                 part = Part.mixed(build_images(folder))
-            part = part.first(config.num_images)
+            part = part.first_readable(config.num_images)
             if self.group.main:
                 tell_not_scored("source", part.left_out)
             count = self._count(len(part))

@@ -48,7 +48,11 @@ class Part:
         return self.source.class_names
 
     def first(self, count: int) -> "Part":
-        """At most ``count`` images; under ``on_error: skip`` of those that can be read.
+        """At most ``count`` images."""
+        return Part(self.source, self.numbers[:count])
+
+    def first_readable(self, count: int) -> "Part":
+        """At most ``count`` images, under ``on_error: skip`` of those that can be read.
 
         A training lets another image stand in for a damaged one; here it would count twice.
         """
@@ -56,7 +60,7 @@ class Part:
         if isinstance(source, StoredImages) and source.config.on_error == "skip":
             sound = filter(source.readable, self.numbers)
             return Part(source, list(islice(sound, count)))
-        return Part(source, self.numbers[:count])
+        return self.first(count)
 
     @property
     def settings(self) -> dict[str, Any] | None:
@@ -143,7 +147,7 @@ def halves(source: ImageSource, config: EvaluateConfig) -> tuple[Part, Part]:
     every = Part.mixed(source)
     cut = len(every) // 2 if config.floor else len(every)
     first, second = Part(source, every.numbers[:cut]), Part(source, every.numbers[cut:])
-    return first.first(config.num_images), second.first(config.num_images)
+    return first.first_readable(config.num_images), second.first_readable(config.num_images)
 
 
 def check_counts(config: EvaluateConfig, images: Part, other: Part | None) -> None:

@@ -84,7 +84,7 @@ def data_name(data: DataConfig) -> str:
     """Where its images come from, as a reference of an evaluation is named."""
     match data:
         case FolderConfig():
-            return str(data.path)
+            return str(data.path.absolute())  # one called shapes is no drawn one
         case HubConfig():
             return data.name
     return data.kind
@@ -93,7 +93,9 @@ def data_name(data: DataConfig) -> str:
 def next_commands(config: TrainConfig, sizes: list[str], class_names: list[str]) -> str:
     """Commands that make sense now, ready to paste."""
     out, flags = shlex.quote(str(config.out)), " ".join(f"--size {size}" for size in sizes[1:3])
-    names = class_names[:2] if all("," not in name for name in class_names[:2]) else ["0", "1"]
+    names = class_names[:2]
+    if any("," in name for name in names):  # which separates them
+        names = [str(label) for label in range(len(names))]
     chosen = f" --classes {shlex.quote(','.join(names))}" if class_names else ""
     kind = config.data.kind if config.data.kind in ("shapes", "digits") else "DIR"
     return (

@@ -37,10 +37,10 @@ def own_size(place: str, field: str, skip: bool = False) -> str | None:
     for path in sorted(image_files(Path(place))):
         try:
             found = _file_size(path, field)
-        except UserError:
+        except UserError as error:
             if skip:
                 continue
-            raise
+            raise UserError(f"{error}; --on-error skip leaves such files out") from None
         first = first or (path, found)
         if found != first[1]:
             raise UserError(

@@ -145,8 +145,8 @@ def subset_indices(count: int, subset: str, seed: int | None) -> list[int]:
 def refusal(damaged: dict[Path, str], count: int) -> str:
     """What a run that stops over damaged files says."""
     return (
-        f"data: {len(damaged):,} of {count:,} images cannot be read; mend or remove them, or train "
-        f"without them by --data.on-error skip\n{some_lines(damage_lines(damaged))}"
+        f"data: {len(damaged):,} of {count:,} images cannot be read; mend or remove them, or leave "
+        f"them out by on_error skip\n{some_lines(damage_lines(damaged))}"
     )
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from diffgen.errors import UserError
 from diffgen.files import write_folder
+from diffgen.models.fit import misfit, shapes
 from diffgen.training.ema import EMA
 
 NAME = re.compile(r"images-(\d+)")
@@ -105,12 +106,10 @@ class TrainingState:
             progress = json.loads((folder / "state.json").read_text())
             self._same_classes(progress["class_names"], folder)
             self._same_count(progress.get("num_images", self.num_images), folder)
-            self.model.load_state_dict(load_file(folder / "model.safetensors"))
+            self.model.load_state_dict(_fitting(folder / "model", self.model.state_dict()))
             for average in self.ema.averages:
-                stored = load_file(folder / f"ema-{average.name}.safetensors")
+                stored = _fitting(folder / f"ema-{average.name}", average.weights)
                 for name, weights in average.weights.items():
-                    if stored[name].shape != weights.shape:  # copy_ would broadcast
-                        raise ValueError(f"{name} has the shape {tuple(stored[name].shape)}")
                     weights.copy_(stored[name])
             state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -123,6 +122,15 @@ class TrainingState:
                 f"checkpoint {folder} cannot be read ({error}); "
                 "remove or mend it, an older one beside it will then be used"
             ) from error
+
+
+def _fitting(file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file without its suffix. Raises ValueError: one is not as ``wanted``."""
+    stored = load_file(file.with_name(f"{file.name}.safetensors"))
+    wrong = misfit(shapes(wanted), shapes(stored))
+    if wrong:
+        raise ValueError(f"it is of another model: {wrong}")
+    return stored
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -202,8 +202,9 @@ def drawn(out: str, whole: Path, folder: Path, *more: str, world: int = 1) -> Ru
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file but settings.json."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".json"]
+    """Every file but settings.json and the lock."""
+    passed_over = ("settings.json", ".lock")
+    files = [p for p in folder.rglob("*") if p.is_file() and p.name not in passed_over]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -265,6 +266,26 @@ def test_a_sampling_that_was_stopped_goes_on(whole, slowly, tmp_path, number, co
     assert all(path.stat().st_mtime_ns == there[path] for path in first)  # not drawn again
     assert contents(out) == contents(slowly)
     assert not (out / ".unfinished.json").exists()
+
+
+def test_two_samplings_do_not_share_a_folder(whole, tmp_path):
+    first = drawn("run", whole, tmp_path, *LONG)
+    first.until((tmp_path / "run/.unfinished.json").exists)
+    second = drawn("run", whole, tmp_path, *LONG, world=2)
+    assert second.codes == [2, 2]
+    assert second.said == ["sample/generate.py: out: another sampling is writing to run", ""]
+    assert first.codes == [0], first.said
+
+
+def test_a_damaged_vae_ends_all_processes_with_one_message(make_vae, tmp_path):
+    vae = make_vae()
+    weights = vae / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    run = started("run", tmp_path, "--vae.path", str(vae), "--model.patch-size", "2", world=2)
+    assert run.codes == [2, 2]
+    assert f"vae.path: {vae} cannot be loaded" in run.said[0]
+    assert "Traceback" not in run.said[0]
+    assert run.said[1] == ""
 
 
 @pytest.mark.slow

@@ -129,6 +129,11 @@ def cases(pipeline, tmp_path):
         ("train", [*folder, "--data.files", "none.txt"], "data.files: none.txt is not a file"),
         ("train", ["--data.kind", "hub"], "data.name: is needed"),
         ("train", ["--data.kind", "hub", "--data.name", "./none"], "./none does not exist"),
+        (
+            "train",
+            ["--data.kind", "hub", "--data.name", str(file), "--data.configuration", "large"],
+            "data.configuration: large means nothing to a file",
+        ),
         ("train", ["--train.precision", "bf16", "--device", "cpu"], "bf16 needs a GPU"),
         ("train", ["--process.kind", "ddpm", "--model.prediction", "velocity"], "takes x0, v, eps"),
         ("train", ["--out", str(file / "run")], "cannot be made"),

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -446,12 +447,15 @@ def test_a_run_is_not_resumed_on_more_images(tmp_path):
     assert all(torch.equal(v, before[k]) for k, v in tensors(config.out).items())
 
 
-def test_the_choice_of_files_does_not_go_unnoticed_by_the_score(tmp_path, capsys):
-    folder = coloured(tmp_path / "data", "b", "c")
-    data = {"kind": "folder", "path": folder, "size": "16x16", "classes": ["b"]}
+def test_a_choice_of_files_is_scored_against_these(tmp_path):
+    folder = coloured(tmp_path / "data", "a", "b", "c")
+    data = {"kind": "folder", "path": folder, "size": "16x16", "classes": ["c", "a"]}
     train(settings(tmp_path / "run", data=data, report={"num_images": 8}))
-    assert "not scored: data.classes chose or changed the images" in capsys.readouterr().out
-    assert not list((tmp_path / "run").glob("evaluation-*"))
+    (file,) = (tmp_path / "run").glob("evaluation-*.json")
+    found = json.loads(file.read_text())
+    assert found["reference_data"]["classes"] == ["c", "a"]
+    reference, floor = (found["label_counts"][name] for name in ("reference", "floor"))
+    assert Counter(reference) + Counter(floor) == {"c": 4, "a": 4}
 
 
 def test_a_second_training_in_the_same_folder_is_refused(tmp_path):

@@ -140,6 +140,34 @@ def test_a_folder_with_damaged_files_trains_under_skip_and_says_which(
     assert [line.split(": ")[0] for line in listed] == [str(bad[0]), str(bad[1])]
 
 
+def test_it_is_scored_against_the_files_that_can_be_read(damaged_digits, tmp_path, capfd):
+    """And, by the command, so is another set of pictures with damaged ones in it."""
+    folder, bad = damaged_digits
+    data = {"kind": "folder", "path": folder, "on_error": "skip", "subset": "0:50"}
+    train(settings(tmp_path / "run", images=16, scored=16, **data))
+    (file,) = (tmp_path / "run").glob("evaluation-*.json")
+    found = json.loads(file.read_text())
+    assert found["reference_data"]["subset"] == "0:50"
+    lines = found["left_out"]["reference"]
+    assert [line.split(": ")[0] for line in lines[:2]] == [str(path) for path in bad[:2]]
+    assert found["counts"] == {"images": 16, "reference": 16, "floor": 16}
+
+    argv = [str(folder), "--reference", str(folder), "--no-floor", "--device", "cpu"]
+    assert launch("eval", argv, "eval") == 2
+    assert "--on-error skip leaves such files out" in capfd.readouterr().err
+    assert launch("eval", [*argv, "--size", "16x16"], "eval") == 2
+    assert "2 of 60 images cannot be read" in capfd.readouterr().err
+    out = tmp_path / "scores.json"
+    assert launch("eval", [*argv, "--on-error", "skip", "--out", str(out)], "eval") == 0
+    said = capfd.readouterr().err
+    assert "source: 3 images cannot be read and are left out" in said
+    assert "reference: 3 images cannot be read and are left out" in said
+    found = json.loads(out.read_text())
+    assert found["counts"]["images"] == found["counts"]["reference"] == 57
+    assert found["scores"]["fid"] == pytest.approx(0, abs=1e-4)
+    assert all(str(path) in "".join(found["left_out"]["images"]) for path in bad)
+
+
 def test_resumed_after_damage_it_is_bit_for_bit_the_same(damaged_digits, tmp_path):
     folder, _ = damaged_digits
     data = {"kind": "folder", "path": folder, "on_error": "skip"}
@@ -193,7 +221,13 @@ def test_a_dataset_trains_resumes_and_samples(digits, tmp_path, streaming, monke
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     data = {"kind": "hub", "name": str(digits), "streaming": streaming, "shuffle_buffer": 16}
     train(settings(tmp_path / "whole", images=96, scored=8, **data))
-    assert "not scored: kind hub has no held-out images" in capfd.readouterr().out
+    scores = list((tmp_path / "whole").glob("evaluation-*.json"))
+    if streaming:
+        assert "not scored: a stream has no held-out images" in capfd.readouterr().out
+    else:
+        (found,) = scores
+        assert json.loads(found.read_text())["reference_data"]["name"] == str(digits)
+    assert streaming != bool(scores)
     shutil.copytree(tmp_path / "whole", tmp_path / "killed")
     shutil.rmtree(tmp_path / "killed/checkpoints/images-000000096")
     train(settings(tmp_path / "killed", images=96, workers=1, **data))

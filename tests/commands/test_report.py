@@ -1,0 +1,28 @@
+"""The commands a finished training offers can be pasted."""
+
+import shlex
+
+import pytest
+
+from diffgen.commands.report import next_commands
+from diffgen.config.train import TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["cat", "dog"], ["--classes", "cat,dog"]),
+        (["big cat", "dog's"], ["--classes", "big cat,dog's"]),
+        (["salt, pepper", "dog"], ["--classes", "0,1"]),
+        (["only"], ["--classes", "only"]),
+        (["a, b"], ["--classes", "0"]),
+        ([], []),
+    ],
+)
+def test_odd_names_are_quoted(names, expected):
+    config = TrainConfig(out="my runs/a")
+    sample, evaluate = next_commands(config, ["32x32", "48x48", "32x64"], names).splitlines()[2:4]
+    words = shlex.split(sample)
+    assert words[:3] == ["python", "sample/generate.py", "my runs/a"]
+    assert words[3:] == ["--size", "48x48", "--size", "32x64", *expected]
+    assert shlex.split(evaluate)[2] == "my runs/a"

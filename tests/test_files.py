@@ -1,0 +1,50 @@
+"""Folders are replaced whole, and two commands do not share one."""
+
+import pytest
+
+from diffgen.errors import UserError
+from diffgen.files import locked, set_aside, weights_digest, write_folder
+
+
+def fill(text):
+    return lambda path: (path / "a.txt").write_text(text)
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
+    """What it leaves: the old folder aside, the new one not yet in its place."""
+    target = tmp_path / "pipeline"
+    write_folder(target, fill("old"))
+    target.rename(set_aside(target))
+
+    def fail(path):
+        raise OSError("no space")
+
+    with pytest.raises(UserError, match="what was there is kept: no space"):
+        write_folder(target, fail)
+    assert (target / "a.txt").read_text() == "old"
+    target.rename(set_aside(target))
+    write_folder(target, fill("new"))
+    assert (target / "a.txt").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["pipeline"]
+
+
+def test_a_locked_folder_is_named(tmp_path):
+    with (
+        locked(tmp_path / "out", "another sampling"),
+        pytest.raises(UserError, match="out: another sampling is writing to"),
+        locked(tmp_path / "out", "another sampling"),
+    ):
+        pass
+    with locked(tmp_path / "out", "another sampling"):  # free again
+        pass
+
+
+def test_a_digest_is_of_every_weight_file_and_nothing_else(tmp_path):
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae/w.safetensors").write_bytes(b"one")
+    (tmp_path / "config.json").write_text("{}")
+    before = weights_digest(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    assert weights_digest(tmp_path) == before
+    (tmp_path / "vae/w.safetensors").write_bytes(b"two")
+    assert weights_digest(tmp_path) != before

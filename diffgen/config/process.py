@@ -62,18 +62,6 @@ class MinSNRWeighting(Section):
     """Largest weight of the error of x0 [signal to noise ratio, alpha^2 / sigma^2]."""
 
 
-class SNRPlusOneWeighting(Section):
-    """x0's squared error times min(SNR + 1, gamma), whatever is predicted.
-
-    Without the bound that is the loss of v (Salimans and Ho 2022, sec. 4).
-    """
-
-    kind: Literal["snr_plus_one"] = "snr_plus_one"
-    """Weight of a step's squared error."""
-    gamma: float = Field(default=25.0, ge=1)
-    """Largest weight of the error of x0 [signal to noise ratio, alpha^2 / sigma^2]."""
-
-
 class DDPMConfig(Section):
     """Discrete diffusion (Ho et al. 2020): x_t = sqrt(abar) x0 + sqrt(1 - abar) eps."""
 
@@ -89,9 +77,7 @@ class DDPMConfig(Section):
     learned_variance: bool = False
     """The model also predicts the variance of each step, in as many channels again."""
     weighting: Annotated[
-        NoWeighting | MinSNRWeighting | SNRPlusOneWeighting,
-        Field(discriminator="kind"),
-        default_kind("none"),
+        NoWeighting | MinSNRWeighting, Field(discriminator="kind"), default_kind("none")
     ] = NoWeighting()
     """Weight of a step's squared error."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from diffgen.config.model import Prediction, TimeConvention
-from diffgen.config.process import DDPMConfig, MinSNRWeighting, NoWeighting, SNRPlusOneWeighting
+from diffgen.config.process import DDPMConfig, MinSNRWeighting
 from diffgen.processes import gaussian
 from diffgen.processes.process import Denoised, per_sample
 from diffgen.processes.schedule import alpha_bar, cosine_betas, linear_betas
@@ -66,20 +66,12 @@ class DDPM:
         L_hybrid of Nichol and Dhariwal 2021, eq. 16: L_vlb is the sum over T steps, times 0.001.
         """
         error, bound = self.loss_terms(model, x0, eps, t, y)
-        error = error * self._error_weight(t)
+        if isinstance(self.config.weighting, MinSNRWeighting):
+            alpha, sigma = self.levels(t)
+            error = error * gaussian.min_snr_weight(
+                self.prediction, alpha, sigma, self.config.weighting.gamma
+            )
         return error if bound is None else error + self.config.num_train_timesteps / 1000 * bound
-
-    def _error_weight(self, t: Tensor) -> Tensor | float:
-        alpha, sigma = self.levels(t)
-        snr = (alpha / sigma).square()
-        match self.config.weighting:
-            case NoWeighting():
-                return 1.0
-            case MinSNRWeighting(gamma=gamma):
-                of_x0 = gaussian.min_snr_weight(snr, gamma)
-            case SNRPlusOneWeighting(gamma=gamma):
-                of_x0 = gaussian.snr_plus_one_weight(snr, gamma)
-        return gaussian.error_weight(self.prediction, snr, of_x0)
 
     def loss_terms(
         self, model: nn.Module, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor

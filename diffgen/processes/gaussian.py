@@ -81,28 +81,23 @@ def posterior_variance(abar_t: Tensor, abar_s: Tensor) -> Tensor:
     return step_beta(abar_t, abar_s) * (1 - abar_s) / (1 - abar_t)
 
 
-def min_snr_weight(snr: Tensor, gamma: float) -> Tensor:
-    """min(SNR, gamma): the weight of x0's squared error (Hang et al. 2023, sec. 3.4)."""
-    return snr.clamp(max=gamma)
+def min_snr_weight(
+    prediction: Prediction, alpha: Tensor, sigma: Tensor, gamma: float = math.inf
+) -> Tensor:
+    """The factor on a prediction's squared error that makes it min(SNR, gamma) times that of x0.
 
-
-def snr_plus_one_weight(snr: Tensor, gamma: float) -> Tensor:
-    """min(SNR + 1, gamma): that of v's own loss (Salimans and Ho 2022, sec. 4), bounded."""
-    return (snr + 1).clamp(max=gamma)
-
-
-def error_weight(prediction: Prediction, snr: Tensor, of_x0: Tensor) -> Tensor:
-    """The factor on a prediction's squared error that makes it ``of_x0`` times that of x0.
-
-    An error of x0 is one of eps times sigma / alpha, and one of v times sigma.
+    Hang et al. 2023, sec. 3.4: an error of x0 is one of eps times sigma / alpha, one of v times
+    sigma. Without gamma the three losses are that of eps.
     """
+    snr = (alpha / sigma).square()
+    weight = snr.clamp(max=gamma)
     match prediction:
         case "eps":
-            return of_x0 / snr
+            return weight / snr
         case "v":
-            return of_x0 / (snr + 1)
+            return weight / (snr + 1)
         case "x0":
-            return of_x0
+            return weight
     raise ValueError(f"prediction {prediction!r} is not one of eps, v, x0")
 
 

@@ -1,11 +1,11 @@
 """The model card of a run: what it is, how it was trained, what it scored."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from diffgen.config.command_line import read_yaml, yaml_text
-from diffgen.files import weights_digest
 
 HEAD = """---
 license: other
@@ -35,6 +35,7 @@ def model_card(
     class_names: list[str],
     run: Path | None,
     size: tuple[int, int],
+    weights: str,
 ) -> str:
     """Markdown for the repository ``name``.
 
@@ -44,13 +45,14 @@ def model_card(
         class_names: in label order.
         run: the run folder, for its settings and figures; None: neither is known.
         size: height and width of its training images [pixels].
+        weights: their digest; figures of others, before a longer training, are left out.
     """
     height, width = size
     call = f'class_labels="{class_names[0]}", ' if class_names else ""
     parts = [HEAD.format(name=name, call=call, height=height, width=width)]
     if class_names:
         parts.append(f"Classes: {', '.join(class_names)}\n")
-    scores = _own_scores(run) if run else []
+    scores = _own_scores(run, weights) if run else []
     if scores:
         parts.append("## Scores\n\n" + "\n".join(_score_rows(scores)) + "\n")
     settings = read_yaml(run / "config.yaml") if run and (run / "config.yaml").exists() else None
@@ -59,11 +61,15 @@ def model_card(
     return "\n".join(parts)
 
 
-def _own_scores(run: Path) -> list[dict[str, Any]]:
-    """The evaluations of the run's present weights; a longer training has left others behind."""
-    weights = weights_digest(run / "pipeline")
-    found = [json.loads(file.read_text("utf-8")) for file in sorted(run.glob("evaluation-*.json"))]
-    return [content for content in found if content.get("weights") == weights]
+def _own_scores(run: Path, weights: str) -> list[dict[str, Any]]:
+    """The evaluations of these weights in a run folder; what is none of ours is passed over."""
+    found = []
+    for file in sorted(run.glob("evaluation-*.json")):
+        with suppress(OSError, ValueError):
+            content = json.loads(file.read_text("utf-8"))
+            if isinstance(content, dict) and content.get("weights") == weights:
+                found.append(content)
+    return found
 
 
 def _score_rows(contents: list[dict[str, Any]]) -> list[str]:
@@ -75,7 +81,7 @@ def _score_rows(contents: list[dict[str, Any]]) -> list[str]:
     for content in contents:
         scores, floor, drawn = content["scores"], content["floor"], content["settings"]
         rows.append(
-            f"| {content['size']} | {Path(drawn['reference']).name} "
+            f"| {content['size']} | {'/'.join(Path(drawn['reference']).parts[-2:])} "
             f"| {drawn['scheduler']}, {drawn['steps']} | {drawn['guidance_scale']:g} "
             f"| {content['extractor']['name']} | {content['counts']['images']} "
             f"| {scores['fid']:.4g} ({_cell(floor and floor['fid'], '.4g')}) "

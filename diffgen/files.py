@@ -1,4 +1,4 @@
-"""Writing files and folders so that a kill leaves the old or the new, never a half."""
+"""Files on the disk: written whole or not at all, kept from other commands, recognised again."""
 
 import hashlib
 import json
@@ -112,31 +112,47 @@ def write_json(target: Path, content: Any) -> None:
 
 
 @contextmanager
-def locked(folder: Path, intruder: str) -> Iterator[None]:
+def locked(folder: Path, name: str = ".lock", wait: bool = False) -> Iterator[None]:
     """Keep a second command on this machine out of ``folder``, which is made.
 
+    Where the file system knows no locks there is none.
+
+    Args:
+        folder: what is locked, by the file ``name`` in it, which stays.
+        wait: until it is free, instead of refusing.
+
     Raises:
-        UserError: one is in it (``out: intruder is writing to ...``), or it cannot be made.
+        UserError: another command is in it, or it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a")
+        file = (folder / name).open("a")
     except OSError as error:
         raise UserError(f"out: {folder} cannot be written: {error}") from None
     with file:
         try:
             if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise UserError(f"out: {intruder} is writing to {folder}") from None
+            raise UserError(f"out: another command is writing to {folder}") from None
+        except OSError:
+            pass
         yield
 
 
-def weights_digest(pipeline: Path) -> str:
-    """SHA-256 over the weight files: a training that goes on replaces them under the same name."""
+def weights_digest(*folders: Path) -> str:
+    """SHA-256 over the weight files in ``folders``.
+
+    Raises:
+        UserError: there are none.
+    """
     digest = hashlib.sha256()
-    for path in sorted(pipeline.rglob("*.safetensors")):
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
+    for folder in folders:
+        files = sorted(folder.rglob("*.safetensors"))
+        if not files:
+            raise UserError(f"{folder} holds no weights (*.safetensors)")
+        for path in files:
+            with path.open("rb") as file:
+                while block := file.read(2**20):
+                    digest.update(block)
     return digest.hexdigest()

@@ -22,9 +22,10 @@ from diffgen.config.source import resolve
 from diffgen.config.vae import LatentFormat, own_format
 from diffgen.data.pixels import to_output
 from diffgen.errors import UserError
+from diffgen.files import weights_digest
 from diffgen.guidance import CFG, Rule
 from diffgen.models.dit import DiT
-from diffgen.models.fit import stored_misfit
+from diffgen.models.fit import check_stored
 from diffgen.models.vae import LatentSpace
 from diffgen.processes import build_process
 from diffgen.sampling.geometry import Geometry
@@ -97,12 +98,11 @@ class DiffGenPipeline(DiffusionPipeline):
         """
         hub = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
         source = resolve(str(pretrained_model_name_or_path), hub=hub)
+        if "transformer" not in kwargs:
+            check_stored(source.pipeline / "transformer")
         try:
-            wrong = "transformer" not in kwargs and stored_misfit(source.pipeline / "transformer")
-            if wrong:
-                raise ValueError(f"its weights are not those of its config.json: {wrong}")
             pipe = super().from_pretrained(str(source.pipeline), **kwargs)
-        except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
+        except (OSError, SafetensorError, RuntimeError) as error:
             raise UserError(f"source: {source.pipeline} cannot be loaded: {error}") from error
         pipe._run = source.run
         return pipe
@@ -134,6 +134,7 @@ class DiffGenPipeline(DiffusionPipeline):
                 list(self.config.class_names),
                 getattr(self, "_run", None),
                 self.geometry.trained,
+                weights_digest(Path(folder)),
             )
             (Path(folder) / "README.md").write_text(card, encoding="utf-8")
             info = api.upload_folder(

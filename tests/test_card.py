@@ -2,8 +2,11 @@
 
 import json
 
+from diffgen import DiffGenPipeline
 from diffgen.card import model_card
+from diffgen.commands.load import load_pipeline
 from diffgen.files import weights_digest
+from tests.tiny import build
 
 SCORES = {"fid": 6.25, "precision": 0.5, "recall": None, "class_accuracy": 0.96}
 
@@ -29,14 +32,23 @@ def evaluation(weights: str, guidance: float) -> str:
 
 
 def test_figures_of_other_weights_are_left_out(tmp_path):
-    (tmp_path / "pipeline").mkdir()
-    (tmp_path / "pipeline/w.safetensors").write_bytes(b"now")
     (tmp_path / "evaluation-a.json").write_text(evaluation("before", 7.0))
-    card = model_card("me/cats", {"depth": 1}, ["cat"], tmp_path, (32, 32))
-    assert "## Scores" not in card
-    now = weights_digest(tmp_path / "pipeline")
-    (tmp_path / "evaluation-b.json").write_text(evaluation(now, 2.0))
-    card = model_card("me/cats", {"depth": 1}, ["cat"], tmp_path, (32, 32))
-    row = "| 32x32 | val | dpmpp, 20 | 2 | reader | 512 | 6.25 (-) | 0.500 | - | 96.0% |"
+    (tmp_path / "evaluation-broken.json").write_text("{")
+    (tmp_path / "evaluation-other.json").write_text("[]")
+    made = ("me/cats", {"depth": 1}, ["cat"], tmp_path, (32, 32), "now")
+    assert "## Scores" not in model_card(*made)
+    (tmp_path / "evaluation-b.json").write_text(evaluation("now", 2.0))
+    card = model_card(*made)
+    row = "| 32x32 | data/val | dpmpp, 20 | 2 | reader | 512 | 6.25 (-) | 0.500 | - | 96.0% |"
     assert row in card.splitlines()
     assert "| 7 |" not in card
+
+
+def test_a_pipeline_that_is_saved_again_keeps_its_digest(tmp_path):
+    """So the card of an upload finds the figures of the run it was loaded from."""
+    pipe = build()
+    pipe.save_pretrained(tmp_path / "run/pipeline")
+    pipe = DiffGenPipeline.from_pretrained(tmp_path / "run")
+    pipe.save_pretrained(tmp_path / "again")
+    digest = load_pipeline(tmp_path / "run", "cpu").weights
+    assert weights_digest(tmp_path / "again") == digest

@@ -1,5 +1,7 @@
 """Folders are replaced whole, and two commands do not share one."""
 
+import errno
+
 import pytest
 
 from diffgen.errors import UserError
@@ -30,12 +32,12 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
 
 def test_a_locked_folder_is_named(tmp_path):
     with (
-        locked(tmp_path / "out", "another sampling"),
-        pytest.raises(UserError, match="out: another sampling is writing to"),
-        locked(tmp_path / "out", "another sampling"),
+        locked(tmp_path / "out"),
+        pytest.raises(UserError, match="out: another command is writing to"),
+        locked(tmp_path / "out"),
     ):
         pass
-    with locked(tmp_path / "out", "another sampling"):  # free again
+    with locked(tmp_path / "out"):  # free again
         pass
 
 
@@ -48,3 +50,15 @@ def test_a_digest_is_of_every_weight_file_and_nothing_else(tmp_path):
     assert weights_digest(tmp_path) == before
     (tmp_path / "vae/w.safetensors").write_bytes(b"two")
     assert weights_digest(tmp_path) != before
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty holds no weights"):
+        weights_digest(tmp_path, tmp_path / "empty")
+
+
+def test_without_locks_of_the_file_system_there_is_none(tmp_path, monkeypatch):
+    def unsupported(file, how):
+        raise OSError(errno.ENOSYS, "not implemented")
+
+    monkeypatch.setattr("diffgen.files.fcntl.flock", unsupported)
+    with locked(tmp_path), locked(tmp_path):
+        pass

@@ -92,7 +92,7 @@ def test_a_latent_model_without_a_vae_draws_latents_only_and_can_be_given_one(
         given.set_progress_bar_config(disable=True)
         assert torch.equal(draw(given, output_type="pt"), draw(whole, output_type="pt"))
     assert not torch.allclose(draw(whole, output_type="pt"), draw(latent, output_type="pt"))
-    pipe = load_pipeline(tmp_path, "cpu", vae=str(vae_folder))
+    pipe = load_pipeline(tmp_path, "cpu", vae=str(vae_folder)).pipe
     assert torch.equal(draw(pipe, output_type="pt"), draw(whole, output_type="pt"))
 
 

@@ -11,19 +11,18 @@ from tqdm import tqdm
 from diffgen.commands.left_out import tell_not_scored
 from diffgen.commands.load import load_pipeline
 from diffgen.commands.real_images import Part, Reference, open_reference
-from diffgen.commands.saved_scores import absolute, free_place
+from diffgen.commands.saved_scores import places, save
 from diffgen.config.base import parse_size
 from diffgen.config.data import FolderConfig
 from diffgen.config.evaluate import DRAWN, EvaluateConfig
 from diffgen.config.pictures import is_image_folder, is_npz
-from diffgen.config.source import Source, resolve
+from diffgen.config.source import Source
 from diffgen.data.images import StoredImages
 from diffgen.data.npz import NpzImages
 from diffgen.data.pixels import QUANTISATION
 from diffgen.data.source import build_images
 from diffgen.device import chosen_device
 from diffgen.errors import UserError
-from diffgen.files import weights_digest, write_json
 from diffgen.group import Group, cut
 from diffgen.metrics.extractor import Extractor, load_extractor
 from diffgen.metrics.read import Batch, Reading, read
@@ -70,11 +69,12 @@ def evaluate(
     group = group or Group.join(cpu=device == "cpu")
     with group.together():
         reference = open_reference(config, size, real)
-        if group.main and reference.images is not None:
-            tell_not_scored("reference", reference.images.left_out)
+        if group.main:
+            tell_not_scored("reference", reference.left_out)
     with group.together(), group.main_first():
         extractor = load_extractor(config.extractor, config.weights, device)
-    check_extractor(extractor, config, size, reference)
+    with group.together():
+        check_extractor(extractor, config, size, reference)
     evaluation = Evaluation(config, size, device, reference, extractor, group)
     if is_npz(config.source) or is_image_folder(config.source):
         readings = evaluation.read_stored()
@@ -120,7 +120,7 @@ class Evaluation:
             else:
                 folder = FolderConfig(path=path, size=self.size, on_error=config.on_error)
                 part = Part.mixed(build_images(folder))
-            part = part.first_readable(config.num_images)
+            part = part.sound(config.num_images)
             if self.group.main:
                 tell_not_scored("source", part.left_out)
             count = self._count(len(part))
@@ -137,14 +137,16 @@ class Evaluation:
         """
         config = self.config
         with self.group.together():
-            pipe = load_pipeline(config.source, self.device, config.dtype, config.vae)
-            source = resolve(config.source)
-            names, weights = class_names(source), weights_digest(source.pipeline)
+            pipe, source, weights = load_pipeline(
+                config.source, self.device, config.dtype, config.vae
+            )
+            names = class_names(source)
             count = self._count()
         real, floor = self._read_real(count, names)
         labels, rule = labels_in_turn(count, len(names)), IN_TURN
-        folder = self.config.reference not in DRAWN and not is_npz(self.config.reference)
-        if real is not None and folder and set(real.class_names) <= set(names):
+        part = self.reference.images
+        stored = part is not None and isinstance(part.source, StoredImages)
+        if real is not None and stored and set(real.class_names) <= set(names):
             same = [names.index(real.class_names[label]) for label in real.labels.tolist()]
             labels, rule = [same[k % len(same)] for k in range(count)], AS_REFERENCE
         batches = self._drawn(pipe, labels)
@@ -181,16 +183,15 @@ class Evaluation:
             "labels": readings.labels,
             "label_counts": {name: part and part.label_counts() for name, part in sets.items()},
             "settings": self.config.model_dump(mode="json"),
-            "places": {"source": absolute(source), "reference": absolute(reference)},
+            "places": places(self.config),
             "reference_data": real and real.settings,
-            "left_out": {"images": readings.left_out, "reference": real.left_out if real else []},
+            "left_out": {"images": readings.left_out, "reference": self.reference.left_out},
             "quantisation": QUANTISATION,
             "conventions": conventions(self.config.k, stored),
             "processes": self.group.world,
             "versions": {name: version(name) for name in LIBRARIES},
         }
-        target = self.config.out or free_place(self.config.target(self.size), content)
-        write_json(target, content)
+        target = save(content, self.config.out, self.config.target(self.size))
         print(f"saved as {target}")
 
     def _count(self, available: int | None = None) -> int:

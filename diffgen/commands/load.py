@@ -1,17 +1,30 @@
 """A model as the commands use it: loaded, in the dtype asked for, on its device."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import diffusers
 
+from diffgen.config.source import Source, resolve
+from diffgen.config.vae import find_vae
 from diffgen.device import chosen_device
+from diffgen.errors import UserError
+from diffgen.files import weights_digest
 from diffgen.models.vae import load_vae
 from diffgen.pipeline import DiffGenPipeline
 
 
+class Loaded(NamedTuple):
+    """A pipeline, where it came from, and a digest of its weights."""
+
+    pipe: DiffGenPipeline
+    source: Source
+    weights: str
+
+
 def load_pipeline(
     source: str | Path, device: str = "auto", dtype: str = "fp32", vae: str | None = None
-) -> DiffGenPipeline:
+) -> Loaded:
     """Load ``source`` and put it where and how it shall compute.
 
     Args:
@@ -21,13 +34,19 @@ def load_pipeline(
         vae: folder or hub id of a VAE, in place of the source's own.
 
     Raises:
-        UserError: no such source, no such device, or bf16 without a GPU.
+        UserError: no such source, no such device, bf16 without a GPU, or the weights changed
+            while they were read.
     """
     place = chosen_device(device, "dtype" if dtype == "bf16" else None)
     diffusers.utils.logging.disable_progress_bar()  # the commands show bars of their own
+    found = resolve(str(source))
     replaced = {} if vae is None else {"vae": load_vae(vae)}
-    pipe = DiffGenPipeline.from_pretrained(source, **replaced)
+    folders = [found.pipeline] if vae is None else [found.pipeline, find_vae(vae).folder]
+    weights = weights_digest(*folders)
+    pipe = DiffGenPipeline.from_pretrained(found.pipeline, **replaced)
+    if weights != weights_digest(*folders):
+        raise UserError(f"source: {source} is being written; try again when it is there")
     pipe.set_progress_bar_config(disable=True)
     if dtype == "bf16":
         pipe.transformer.bfloat16()
-    return pipe.to(place)
+    return Loaded(pipe.to(place), found, weights)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from diffgen.config.data import DigitsConfig, FolderConfig, ShapesConfig
 from diffgen.config.evaluate import EvaluateConfig
+from diffgen.config.hub import HubConfig
 from diffgen.config.npz import inspect_npz
 from diffgen.config.pictures import is_npz
 from diffgen.data.folder import Folder
@@ -32,6 +32,8 @@ class Part:
 
     source: ImageSource
     numbers: Sequence[int]
+    rejected: tuple[str, ...] = ()
+    """A line for each damaged image that others were taken for."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -51,30 +53,42 @@ class Part:
         """At most ``count`` images."""
         return Part(self.source, self.numbers[:count])
 
-    def first_readable(self, count: int) -> "Part":
+    def sound(self, count: int) -> "Part":
         """At most ``count`` images, under ``on_error: skip`` of those that can be read.
 
         A training lets another image stand in for a damaged one; here it would count twice.
         """
         source = self.source
-        if isinstance(source, StoredImages) and source.config.on_error == "skip":
-            sound = filter(source.readable, self.numbers)
-            return Part(source, list(islice(sound, count)))
-        return self.first(count)
+        if not isinstance(source, StoredImages) or source.config.on_error == "raise":
+            return self.first(count)
+        kept: list[int] = []
+        rejected = []
+        for number in self.numbers:
+            if len(kept) == count:
+                break
+            if (damage := source.damage(number)) is None:
+                kept.append(number)
+            else:
+                rejected.append(damage)
+        return Part(source, kept, tuple(rejected))
 
     @property
     def settings(self) -> dict[str, Any] | None:
         """How stored images were chosen and read; None: the source has no choice."""
-        source = self.source
-        return source.config.model_dump(mode="json") if isinstance(source, StoredImages) else None
+        if not isinstance(self.source, StoredImages):
+            return None
+        config = self.source.config
+        paths = [name for name, value in config if isinstance(value, Path)]
+        if isinstance(config, HubConfig) and Path(config.name).exists():
+            paths.append("name")
+        whole = {name: str(Path(getattr(config, name)).resolve()) for name in paths}
+        return config.model_dump(mode="json") | whole
 
     @property
     def left_out(self) -> list[str]:
-        """A line for each damaged image met so far."""
-        source = self.source
-        seen_at_once = source.skipped if isinstance(source, Folder) else {}
-        met = source.failed if isinstance(source, StoredImages) else {}
-        return damage_lines(seen_at_once) + list(met.values())
+        """A line for each damaged image of the source that could have been among these."""
+        seen_at_once = self.source.skipped if isinstance(self.source, Folder) else {}
+        return damage_lines(seen_at_once) + list(self.rejected)
 
     def batches(self, batch_size: int, group: Group) -> Iterator[Batch]:
         """This process's batches, quantised like drawn ones."""
@@ -98,6 +112,12 @@ class Reference:
     """None: no floor."""
     stored: Moments | None
     """Of Inception's features over a whole data set, as ADM's reference files hold them."""
+
+    @property
+    def left_out(self) -> list[str]:
+        """A line for each damaged image."""
+        lines = self.images.left_out if self.images else []
+        return lines + list(self.other.rejected if self.other else ())
 
 
 def open_reference(
@@ -147,14 +167,14 @@ def halves(source: ImageSource, config: EvaluateConfig) -> tuple[Part, Part]:
     every = Part.mixed(source)
     cut = len(every) // 2 if config.floor else len(every)
     first, second = Part(source, every.numbers[:cut]), Part(source, every.numbers[cut:])
-    return first.first_readable(config.num_images), second.first_readable(config.num_images)
+    return first.sound(config.num_images), second.sound(config.num_images)
 
 
 def check_counts(config: EvaluateConfig, images: Part, other: Part | None) -> None:
     """Raise UserError where precision and recall have too few images."""
     counts = [len(part) for part in (images, other) if part is not None]
     if min(counts) <= config.k:
-        found = f"{counts[0]}, and {counts[1]} for the floor" if other else str(counts[0])
+        found = ", and for the floor ".join(str(count) for count in counts)
         raise UserError(
             f"reference: {config.reference} has too few images for k = {config.k}: {found}"
         )

@@ -1,6 +1,8 @@
 """The end of a training: pictures at several sizes, scores, and what to try next."""
 
+import re
 import shlex
+from pathlib import Path
 
 from diffgen.commands.load import load_pipeline
 from diffgen.config.base import parse_size
@@ -24,7 +26,7 @@ from diffgen.training.run_folder import RunFolder
 
 def draw_report(config: TrainConfig, folder: RunFolder, images: ImageSource | HubStream) -> None:
     """Draw ``samples/sizes.png``, score the model, print a table and the next commands."""
-    pipe = load_pipeline(folder.path, config.device)
+    pipe = load_pipeline(folder.path, config.device).pipe
     sizes = config.report.sizes or default_sizes(config.data.size, pipe.geometry.multiple)
     picture = folder.samples / "sizes.png"
     sheet = contact_sheet([size_row(pipe, config.sampling, size) for size in sizes])
@@ -73,6 +75,7 @@ def score(config: TrainConfig, folder: RunFolder, images: ImageSource | HubStrea
             num_images=config.report.num_images,
             seed=config.seed,
             device=config.device,
+            on_error=stored.config.on_error if stored else "raise",
             **sampling,
         ),
         group=ALONE,
@@ -86,7 +89,7 @@ def data_name(data: DataConfig) -> str:
         case FolderConfig():
             return str(data.path.absolute())  # one called shapes is no drawn one
         case HubConfig():
-            return data.name
+            return str(Path(data.name).absolute()) if Path(data.name).exists() else data.name
     return data.kind
 
 
@@ -94,9 +97,8 @@ def next_commands(config: TrainConfig, sizes: list[str], class_names: list[str])
     """Commands that make sense now, ready to paste."""
     out, flags = shlex.quote(str(config.out)), " ".join(f"--size {size}" for size in sizes[1:3])
     names = class_names[:2]
-    if any("," in name for name in names):  # which separates them
-        names = [str(label) for label in range(len(names))]
-    chosen = f" --classes {shlex.quote(','.join(names))}" if class_names else ""
+    plain = all(re.fullmatch(r"\w[\w .'-]*", name) for name in names)  # for lists of flags too
+    chosen = f" --classes {shlex.quote(','.join(names))}" if names and plain else ""
     kind = config.data.kind if config.data.kind in ("shapes", "digits") else "DIR"
     return (
         "\nnext\n"

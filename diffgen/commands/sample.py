@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from diffgen.commands.load import load_pipeline
+from diffgen.commands.load import Loaded, load_pipeline
 from diffgen.config.base import parse_size
 from diffgen.config.sample import SampleConfig
 from diffgen.config.sampling import class_indices
-from diffgen.config.source import Source, resolve
+from diffgen.config.source import Source
 from diffgen.data.pixels import QUANTISATION, to_pil
-from diffgen.files import locked, weights_digest, write_file
+from diffgen.device import on_cpu
+from diffgen.files import locked, write_file
 from diffgen.group import Group, cut
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn, use_scheduler
@@ -47,16 +48,16 @@ def sample(config: SampleConfig) -> None:
         UserError: anything a user can mend; see its message.
         Interrupted: a signal came; its message tells how many pictures there are.
     """
-    group = Group.join(cpu=config.device == "cpu")
+    group = Group.join(cpu=on_cpu(config.device))
     with ExitStack() as lock:
         with group.together():
-            source = resolve(config.source)
-            pipe = load_pipeline(config.source, config.device, config.dtype, config.vae)
+            loaded = load_pipeline(config.source, config.device, config.dtype, config.vae)
+            pipe = loaded.pipe
             use_scheduler(pipe, config)
-            batches = planned(config, source)
-            notes = sidecar(config, pipe, source, flat(batches))
+            batches = planned(config, loaded.source)
+            notes = sidecar(config, loaded, flat(batches))
             if group.main:
-                lock.enter_context(locked(config.out, "another sampling"))
+                lock.enter_context(locked(config.out))
                 SampleFolder(config.out).open(notes, [p.file for p in flat(batches)])
         draw_missing(pipe, config, batches, notes, group)
     group.leave()
@@ -163,14 +164,13 @@ def class_name(source: Source, label: int) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
-def sidecar(
-    config: SampleConfig, pipe: DiffGenPipeline, source: Source, pictures: list[Picture]
-) -> dict[str, Any]:
+def sidecar(config: SampleConfig, loaded: Loaded, pictures: list[Picture]) -> dict[str, Any]:
     """Everything needed to draw the same images again."""
+    pipe = loaded.pipe
     return {
         "schema": "diffgen-samples/1",
         "source": config.source,
-        "weights": weights_digest(source.pipeline),
+        "weights": loaded.weights,
         "settings": config.model_dump(mode="json"),
         "sizes": list(dict.fromkeys(picture.size for picture in pictures)),
         "scheduler": dict(pipe.scheduler.config) | {"class": type(pipe.scheduler).__name__},
@@ -181,7 +181,7 @@ def sidecar(
         "torch_threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("diffgen", "torch", "diffusers")},
         "python": platform.python_version(),
-        "class_names": list(source.class_names),
+        "class_names": list(loaded.source.class_names),
         "images": [
             {
                 "file": str(picture.file),

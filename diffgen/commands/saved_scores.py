@@ -5,9 +5,24 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from diffgen.config.evaluate import DRAWN, EvaluateConfig
+from diffgen.files import locked, write_json
+
 # Settings that leave the figures as they are, or of which other fields tell more.
-FREE = ("out", "device", "batch_size", "decode_batch_size", "decode_tiled")
-TOLD_ELSEWHERE = ("source", "reference", "size")
+FREE = ("out", "device", "batch_size", "decode_batch_size", "decode_tiled", "on_error")
+TOLD_ELSEWHERE = ("source", "reference", "vae", "weights", "size")
+FREE_OF_DATA = ("crop", "crop_scale", "flip", "on_error")
+
+
+def save(content: dict[str, Any], out: Path | None, target: Path) -> Path:
+    """Write the scores to ``out``, or where ``free_place`` says; returns the file."""
+    if out is not None:
+        write_json(out, content)
+        return out
+    with locked(target.parent, ".evaluations.lock", wait=True):  # two evaluations may end at once
+        place = free_place(target, content)
+        write_json(place, content)
+    return place
 
 
 def free_place(target: Path, content: dict[str, Any]) -> Path:
@@ -17,23 +32,38 @@ def free_place(target: Path, content: dict[str, Any]) -> Path:
     another folder of the same name, has a file of its own.
     """
     wanted = deciding(json.loads(json.dumps(content)))
-    for number in count(1):
-        place = target if number == 1 else target.with_stem(f"{target.stem}-{number}")
-        if not place.exists() or _settings_in(place) == wanted:
-            return place
-    raise AssertionError("never reached")
+    more = (target.with_stem(f"{target.stem}-{number}") for number in count(2))
+    place = target
+    while place.exists() and _settings_in(place) != wanted:
+        place = next(more)
+    return place
 
 
 def deciding(content: dict[str, Any]) -> dict[str, Any]:
     """What decides the figures of a model or of pictures."""
-    passed_over = FREE + TOLD_ELSEWHERE
-    settings = {name: v for name, v in content["settings"].items() if name not in passed_over}
-    return settings | {name: content.get(name) for name in ("size", "places", "reference_data")}
+    data = content["reference_data"] or {}
+    return {
+        **{k: v for k, v in content["settings"].items() if k not in FREE + TOLD_ELSEWHERE},
+        "size": content["size"],
+        "places": content["places"],
+        "reference_data": {k: v for k, v in data.items() if k not in FREE_OF_DATA},
+    }
+
+
+def places(config: EvaluateConfig) -> dict[str, str | None]:
+    """Where everything came from, as paths that hold wherever one stands."""
+    reference = config.reference
+    return {
+        "source": absolute(config.source),
+        "reference": reference if reference in DRAWN else absolute(reference),
+        "vae": absolute(config.vae) if config.vae else None,
+        "weights": absolute(str(config.weights)) if config.weights else None,
+    }
 
 
 def absolute(place: str) -> str:
-    """A path as it is wherever one stands; names of other things unchanged."""
-    return str(Path(place).absolute()) if Path(place).exists() else place
+    """A path that exists as a whole one; names of other things unchanged."""
+    return str(Path(place).resolve()) if Path(place).exists() else place
 
 
 def _settings_in(file: Path) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from diffgen.config.train import TrainConfig
 from diffgen.data.hub import HubStream
 from diffgen.data.order import TrainingData
 from diffgen.data.source import ImageSource, build_images
-from diffgen.device import chosen_device
+from diffgen.device import chosen_device, on_cpu
 from diffgen.errors import SharedError, UserError
 from diffgen.files import locked
 from diffgen.group import Group
@@ -39,13 +39,13 @@ def train(config: TrainConfig) -> None:
         UserError: anything a user can mend; see its message.
         Interrupted: a signal came; see its message.
     """
-    group = Group.join(cpu=config.device == "cpu")
+    group = Group.join(cpu=on_cpu(config.device))
     folder = RunFolder(config.out)
     with ExitStack() as lock:
         with group.together():
             accelerator = build_accelerator(config)
             if group.main:
-                lock.enter_context(locked(folder.path, "another training"))
+                lock.enter_context(locked(folder.path))
         try:
             run(config, accelerator, group, folder)
         except (SharedError, Interrupted):

@@ -13,6 +13,7 @@ from diffgen.config.source import Source
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["fp32", "bf16"]
+YES = {"y", "yes", "t", "true", "on", "1"}
 
 
 class SamplingConfig(Section):
@@ -36,7 +37,7 @@ class SamplingConfig(Section):
 
 def told_to_use_cpu() -> bool:
     """True when the launch says so, by accelerate's variable."""
-    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in YES
 
 
 def accelerator_absent() -> bool:
@@ -49,7 +50,8 @@ def accelerator_absent() -> bool:
 def device_problems(device: str, field: str, low_precision: bool) -> Iterator[str]:
     """Complaints about a device that is not there, or bf16 without one."""
     if device == "cuda" and accelerator_absent():
-        yield "device: cuda was asked for, but this machine has no GPU; use auto or cpu"
+        why = "ACCELERATE_USE_CPU is set" if told_to_use_cpu() else "this machine has no GPU"
+        yield f"device: cuda was asked for, but {why}; use auto or cpu"
     if low_precision and (device == "cpu" or accelerator_absent()):
         yield f"{field}: bf16 needs a GPU; on a CPU diffgen computes in fp32, use fp32 here"
 

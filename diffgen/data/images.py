@@ -54,19 +54,14 @@ class StoredImages(ABC):
         """Like ``self[index]``, cropped and mirrored as the configuration says."""
         return self._read(index, generator)
 
-    def readable(self, index: int) -> bool:
-        """Decode image ``index``; True if that works.
-
-        Raises:
-            UserError: it is damaged, and not under ``skip``.
-        """
-        try:
-            self.open(index)
-        except DamagedImage as error:
-            if self.config.on_error == "raise":
-                raise
-            self.failed[index] = str(error)
-        return index not in self.failed
+    def damage(self, index: int) -> str | None:
+        """What is wrong with image ``index``, which is decoded for that; None: nothing."""
+        if index not in self.failed:
+            try:
+                self.open(index)
+            except DamagedImage as error:
+                self.failed[index] = str(error)
+        return self.failed.get(index)
 
     def _read(self, index: int, generator: torch.Generator | None) -> tuple[Tensor, int]:
         if not 0 <= index < len(self):

@@ -70,7 +70,7 @@ def choose(files: list[Path], config: FolderConfig) -> tuple[list[Path], dict[Pa
     sound = [path for path in files if path not in damaged]
     if not sound:
         why = some_lines(damage_lines(damaged))
-        raise UserError(f"{config.path} holds no image to train on\n{why}".rstrip())
+        raise UserError(f"{config.path} holds no image that can be read\n{why}".rstrip())
     return sound, damaged
 
 
@@ -146,7 +146,8 @@ def refusal(damaged: dict[Path, str], count: int) -> str:
     """What a run that stops over damaged files says."""
     return (
         f"data: {len(damaged):,} of {count:,} images cannot be read; mend or remove them, or leave "
-        f"them out by on_error skip\n{some_lines(damage_lines(damaged))}"
+        "them out with --data.on-error skip (in an evaluation --on-error skip)\n"
+        f"{some_lines(damage_lines(damaged))}"
     )
 
 

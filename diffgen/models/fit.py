@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from diffgen.errors import UserError
 from diffgen.models.dit import DiT
 
 Shapes = Mapping[str, Sequence[int]]
@@ -28,18 +29,34 @@ def shapes(tensors: Mapping[str, Tensor]) -> dict[str, Sequence[int]]:
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
-def stored_misfit(folder: Path) -> str | None:
-    """What of the weights in a saved DiT's folder does not fit its ``config.json``.
+def check_stored(folder: Path) -> None:
+    """Look whether the weights in a saved DiT's folder are those of its ``config.json``.
 
     Raises:
-        ValueError, TypeError: the configuration is none of a DiT.
-        OSError, SafetensorError: a file is missing or damaged.
+        UserError: they are not, or a file is missing or damaged.
     """
-    with torch.device("meta"):  # shapes alone
-        model = DiT.from_config(DiT.load_config(folder))
+    try:
+        with torch.device("meta"):  # shapes alone
+            model = DiT.from_config(DiT.load_config(folder))
+        found = _stored_shapes(folder)
+    except (OSError, SafetensorError, ValueError, TypeError, ArithmeticError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"source: {folder} cannot be loaded: {reason}") from error
+    wrong = misfit(shapes(model.state_dict()), found)
+    if wrong:
+        raise UserError(
+            f"source: {folder} cannot be loaded: its weights are not those of its config.json, "
+            f"{wrong}"
+        )
+
+
+def _stored_shapes(folder: Path) -> dict[str, Sequence[int]]:
+    files = sorted(folder.glob("*.safetensors"))  # large models are saved in shards
+    if not files:
+        raise FileNotFoundError("it holds no weights (*.safetensors)")
     found: dict[str, Sequence[int]] = {}
-    for file in sorted(folder.glob("*.safetensors")):  # large models are saved in shards
+    for file in files:
         with safe_open(file, "pt") as weights:
             names = weights.keys()
             found |= {name: weights.get_slice(name).get_shape() for name in names}
-    return misfit(shapes(model.state_dict()), found)
+    return found

@@ -106,11 +106,12 @@ class TrainingState:
             progress = json.loads((folder / "state.json").read_text())
             self._same_classes(progress["class_names"], folder)
             self._same_count(progress.get("num_images", self.num_images), folder)
-            self.model.load_state_dict(_fitting(folder / "model", self.model.state_dict()))
+            weights = _fitting(folder / "model.safetensors", self.model.state_dict())
+            self.model.load_state_dict(weights)
             for average in self.ema.averages:
-                stored = _fitting(folder / f"ema-{average.name}", average.weights)
-                for name, weights in average.weights.items():
-                    weights.copy_(stored[name])
+                stored = _fitting(folder / f"ema-{average.name}.safetensors", average.weights)
+                for name, tensor in average.weights.items():
+                    tensor.copy_(stored[name])
             state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
@@ -125,11 +126,11 @@ class TrainingState:
 
 
 def _fitting(file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file without its suffix. Raises ValueError: one is not as ``wanted``."""
-    stored = load_file(file.with_name(f"{file.name}.safetensors"))
+    """The tensors of ``file``. Raises UserError: one is not as ``wanted``."""
+    stored = load_file(file)
     wrong = misfit(shapes(wanted), shapes(stored))
     if wrong:
-        raise ValueError(f"it is of another model: {wrong}")
+        raise UserError(f"{file} is of another model: {wrong}; choose another --out, with --init")
     return stored
 
 

@@ -1,10 +1,12 @@
 """Scores of other settings are never overwritten; those of the same settings are renewed."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from diffgen.commands.saved_scores import absolute, free_place
+from diffgen.commands.saved_scores import absolute, free_place, places, save
+from diffgen.config.evaluate import EvaluateConfig
 
 SETTINGS = {"source": "run", "guidance_scale": 2.0, "device": "cpu", "batch_size": 64, "out": None}
 CONTENT = {
@@ -59,8 +61,30 @@ def test_a_file_of_something_else_is_left_alone(target, text):
     assert free_place(target, CONTENT).name == "evaluation-val-32x32-2.json"
 
 
-def test_a_name_that_is_no_path_stays(tmp_path, monkeypatch):
+def test_paths_are_whole_and_names_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "val").mkdir()
-    assert absolute("val") == str(tmp_path / "val")
-    assert absolute("shapes") == "shapes"
+    (tmp_path / "shapes").mkdir()
+    assert absolute("val") == absolute("shapes/../val") == str(tmp_path.resolve() / "val")
+    assert absolute("owner/name") == "owner/name"
+    assert places(EvaluateConfig(source="val"))["reference"] == "shapes"
+
+
+def test_what_the_data_configuration_says_of_training_does_not_count(target):
+    data = {"classes": ["cat"], "flip": True, "crop": "center", "on_error": "raise"}
+    target.write_text(json.dumps({**CONTENT, "reference_data": data}))
+    changed = {**data, "flip": False, "crop": "random", "on_error": "skip"}
+    assert free_place(target, {**CONTENT, "reference_data": changed}) == target
+    changed = {**data, "classes": ["dog"]}
+    assert free_place(target, {**CONTENT, "reference_data": changed}) != target
+
+
+def test_evaluations_that_end_together_all_keep_their_figures(tmp_path):
+    target = tmp_path / "evaluation-shapes-32x32.json"
+    contents = [{**CONTENT, "size": f"{k}x{k}"} for k in range(8)]
+    with ThreadPoolExecutor() as pool:
+        files = list(pool.map(lambda content: save(content, None, target), contents))
+    assert len(set(files)) == 8
+    assert [json.loads(file.read_text())["size"] for file in files] == [
+        content["size"] for content in contents
+    ]

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from diffgen.files import locked
 from tests.e2e.forked import ROOT, Running
 
 TINY = [
@@ -153,7 +154,7 @@ def test_a_bad_loss_and_a_locked_folder_end_all_processes(tmp_path):
     assert bad.codes == second.codes == [2, 2]
     first.signal(signal.SIGKILL)
     assert bad.said[0].count("NaN or infinite") == 1
-    assert second.said[0] == "train/dit.py: out: another training is writing to first"
+    assert second.said[0] == "train/dit.py: out: another command is writing to first"
     assert bad.said[1] == second.said[1] == ""
 
 
@@ -269,12 +270,10 @@ def test_a_sampling_that_was_stopped_goes_on(whole, slowly, tmp_path, number, co
 
 
 def test_two_samplings_do_not_share_a_folder(whole, tmp_path):
-    first = drawn("run", whole, tmp_path, *LONG)
-    first.until((tmp_path / "run/.unfinished.json").exists)
-    second = drawn("run", whole, tmp_path, *LONG, world=2)
-    assert second.codes == [2, 2]
-    assert second.said == ["sample/generate.py: out: another sampling is writing to run", ""]
-    assert first.codes == [0], first.said
+    with locked(tmp_path / "run"):
+        run = drawn("run", whole, tmp_path, world=2)
+        assert run.codes == [2, 2]
+    assert run.said == ["sample/generate.py: out: another command is writing to run", ""]
 
 
 def test_a_damaged_vae_ends_all_processes_with_one_message(make_vae, tmp_path):

@@ -461,8 +461,8 @@ def test_a_choice_of_files_is_scored_against_these(tmp_path):
 def test_a_second_training_in_the_same_folder_is_refused(tmp_path):
     config = settings(tmp_path / "run")
     with (
-        locked(config.out, "another training"),
-        pytest.raises(UserError, match="another training is writing"),
+        locked(config.out),
+        pytest.raises(UserError, match="another command is writing"),
     ):
         train(config)
 

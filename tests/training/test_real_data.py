@@ -256,7 +256,7 @@ def test_what_shows_only_in_the_files_ends_with_code_2_and_one_message(
     for kind, name, more, said in [
         ("folder", "bomb", [], "huge.png: many more pixels than data.max_pixels allows"),
         ("folder", "cut", [], "1 of 1 images cannot be read"),
-        ("folder", "cut", ["--data.on-error", "skip"], "holds no image to train on"),
+        ("folder", "cut", ["--data.on-error", "skip"], "holds no image that can be read"),
         ("folder", "mixed", [], "put every image in a class folder, or none"),
         ("folder", digits, listed, "none.png: no such file"),
         ("folder", digits, subset, "data.subset: 10:80 reaches beyond the 60 images"),

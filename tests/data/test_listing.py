@@ -155,7 +155,7 @@ def test_nothing_left_is_refused(zoo):
     for path in zoo.rglob("*.png"):
         path.write_bytes(b"")
     with pytest.raises(
-        UserError, match=r"holds no image that can be read(.|\n)*cat/0\.png: no known"
+        UserError, match=r"no image that can be read(.|\n)*cat/0\.png: no known"
     ):
         names_of(zoo, on_error="skip")
 

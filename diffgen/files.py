@@ -128,7 +128,7 @@ def locked(folder: Path, name: str = ".lock", wait: bool = False) -> Iterator[No
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / name).open("a")
     except OSError as error:
-        raise UserError(f"out: {folder} cannot be written: {error}") from None
+        raise UserError(f"out: {folder / name} cannot be written: {error}") from None
     with file:
         try:
             if fcntl is not None:
@@ -144,15 +144,18 @@ def weights_digest(*folders: Path) -> str:
     """SHA-256 over the weight files in ``folders``.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or one cannot be read.
     """
     digest = hashlib.sha256()
     for folder in folders:
         files = sorted(folder.rglob("*.safetensors"))
         if not files:
             raise UserError(f"{folder} holds no weights (*.safetensors)")
-        for path in files:
-            with path.open("rb") as file:
-                while block := file.read(2**20):
-                    digest.update(block)
+        try:
+            for path in files:
+                with path.open("rb") as file:
+                    while block := file.read(2**20):
+                        digest.update(block)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be read: {error}") from None
     return digest.hexdigest()

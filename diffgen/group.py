@@ -89,6 +89,14 @@ class Group:
             if state.is_local_main_process:
                 state.wait_for_everyone()
 
+    def everyones(self, thing: T) -> list[T]:
+        """What each process gives, in their order. All must call it."""
+        if self.world == 1:
+            return [thing]
+        given: list[Any] = [None] * self.world
+        dist.all_gather_object(given, thing, group=self.channel)
+        return given
+
     def largest(self, number: int) -> int:
         """The largest of all processes' numbers. All must call it."""
         if self.world == 1:
@@ -133,9 +141,7 @@ class Group:
                 mine = problem.signum
             case _:
                 mine = True if problem else None
-        everyones: list[Any] = [None] * self.world
-        dist.all_gather_object(everyones, mine, group=self.channel)
-        return everyones
+        return self.everyones(mine)
 
     def _raise(self, problem: BaseException | None, problems: list[Any]) -> None:
         messages = [met for met in problems if isinstance(met, str)]

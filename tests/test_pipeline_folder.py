@@ -102,6 +102,8 @@ def test_damaged_weights_are_a_message(folder, tmp_path):
         ({"depth": 3}, r"its weights are not those .* blocks.2.* is missing"),
         ({"depth": 1}, r"its weights are not those .* blocks.1.* has no place in the model"),
         ({"num_heads": 7}, "num_heads 7 does not divide hidden_size"),
+        ({"num_classes": -5}, "cannot be loaded"),
+        ({"num_heads": 0}, "cannot be loaded"),
     ],
 )
 def test_weights_of_another_architecture_are_a_message(folder, tmp_path, change, said):
@@ -117,7 +119,8 @@ def test_weights_of_another_architecture_are_a_message(folder, tmp_path, change,
 
 def test_a_save_that_was_killed_half_way_leaves_the_old_one_to_use(folder, tmp_path):
     shutil.copytree(folder, tmp_path / ".pipeline.old")
-    pipe = DiffGenPipeline.from_pretrained(tmp_path)
+    for source in (tmp_path, tmp_path / "pipeline"):
+        pipe = DiffGenPipeline.from_pretrained(source)
     pipe.set_progress_bar_config(disable=True)
     assert torch.equal(draw(pipe), draw(build("dpmpp")))
 

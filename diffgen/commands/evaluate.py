@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from diffgen.commands.left_out import tell_not_scored
-from diffgen.commands.load import load_pipeline
+from diffgen.commands.load import load_together
 from diffgen.commands.real_images import Part, Reference, open_reference
 from diffgen.commands.saved_scores import places, save
 from diffgen.config.base import parse_size
@@ -21,7 +21,7 @@ from diffgen.data.images import StoredImages
 from diffgen.data.npz import NpzImages
 from diffgen.data.pixels import QUANTISATION
 from diffgen.data.source import build_images
-from diffgen.device import chosen_device
+from diffgen.device import chosen_device, on_cpu
 from diffgen.errors import UserError
 from diffgen.group import Group, cut
 from diffgen.metrics.extractor import Extractor, load_extractor
@@ -65,9 +65,10 @@ def evaluate(
     Raises:
         UserError: anything a user can mend; see its message.
     """
-    size, device = config.picture_size(), chosen_device(config.device)
-    group = group or Group.join(cpu=device == "cpu")
+    group = group or Group.join(cpu=on_cpu(config.device))
     with group.together():
+        device = chosen_device(config.device, "dtype" if config.dtype == "bf16" else None)
+        size = config.picture_size()
         reference = open_reference(config, size, real)
         if group.main:
             tell_not_scored("reference", reference.left_out)
@@ -136,11 +137,11 @@ class Evaluation:
         unequal shares of the classes do not count against the model.
         """
         config = self.config
+        pipe, source, weights = load_together(
+            self.group, config.source, self.device, config.dtype, config.vae
+        )
+        names = class_names(source)
         with self.group.together():
-            pipe, source, weights = load_pipeline(
-                config.source, self.device, config.dtype, config.vae
-            )
-            names = class_names(source)
             count = self._count()
         real, floor = self._read_real(count, names)
         labels, rule = labels_in_turn(count, len(names)), IN_TURN
@@ -184,6 +185,7 @@ class Evaluation:
             "label_counts": {name: part and part.label_counts() for name, part in sets.items()},
             "settings": self.config.model_dump(mode="json"),
             "places": places(self.config),
+            "beside": Path(source).is_dir(),
             "reference_data": real and real.settings,
             "left_out": {"images": readings.left_out, "reference": self.reference.left_out},
             "quantisation": QUANTISATION,

@@ -1,17 +1,20 @@
 """A model as the commands use it: loaded, in the dtype asked for, on its device."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import diffusers
 
 from diffgen.config.source import Source, resolve
 from diffgen.config.vae import find_vae
 from diffgen.device import chosen_device
-from diffgen.errors import UserError
+from diffgen.errors import SharedError, UserError
 from diffgen.files import weights_digest
+from diffgen.group import Group
 from diffgen.models.vae import load_vae
 from diffgen.pipeline import DiffGenPipeline
+
+CHANGED = "source: {} is being written; try again when it is there"
 
 
 class Loaded(NamedTuple):
@@ -40,13 +43,34 @@ def load_pipeline(
     place = chosen_device(device, "dtype" if dtype == "bf16" else None)
     diffusers.utils.logging.disable_progress_bar()  # the commands show bars of their own
     found = resolve(str(source))
-    replaced = {} if vae is None else {"vae": load_vae(vae)}
+    replaced = {} if vae is None else {"vae": load_vae(vae)}  # a hub's is here only then
     folders = [found.pipeline] if vae is None else [found.pipeline, find_vae(vae).folder]
-    weights = weights_digest(*folders)
+    weights, before = weights_digest(*folders), _state(folders)
     pipe = DiffGenPipeline.from_pretrained(found.pipeline, **replaced)
-    if weights != weights_digest(*folders):
-        raise UserError(f"source: {source} is being written; try again when it is there")
+    if _state(folders) != before:
+        raise UserError(CHANGED.format(source))
     pipe.set_progress_bar_config(disable=True)
     if dtype == "bf16":
         pipe.transformer.bfloat16()
     return Loaded(pipe.to(place), found, weights)
+
+
+def load_together(
+    group: Group, source: str, device: str, dtype: str, vae: str | None = None
+) -> Loaded:
+    """``load_pipeline`` in every process of ``group``; all must call it.
+
+    Raises:
+        SharedError: one process met a UserError, or they found different weights.
+    """
+    with group.together():
+        loaded = load_pipeline(source, device, dtype, vae)
+    if len(set(group.everyones(loaded.weights))) > 1:
+        raise SharedError(CHANGED.format(source))
+    return loaded
+
+
+def _state(folders: list[Path]) -> list[Any]:
+    """Changes when a weight file is replaced or gone."""
+    files = [path for folder in folders for path in sorted(folder.rglob("*.safetensors"))]
+    return [(path, path.stat().st_ino, path.stat().st_mtime_ns) for path in files]

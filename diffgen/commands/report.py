@@ -97,7 +97,10 @@ def next_commands(config: TrainConfig, sizes: list[str], class_names: list[str])
     """Commands that make sense now, ready to paste."""
     out, flags = shlex.quote(str(config.out)), " ".join(f"--size {size}" for size in sizes[1:3])
     names = class_names[:2]
-    plain = all(re.fullmatch(r"\w[\w .'-]*", name) for name in names)  # for lists of flags too
+    plain = all(re.fullmatch(r"\w([\w .'-]*[\w.'-])?", name) for name in names)
+    plain = plain and not {"true", "false", "null"} & set(
+        names
+    )  # which lists of flags read as JSON
     chosen = f" --classes {shlex.quote(','.join(names))}" if names and plain else ""
     kind = config.data.kind if config.data.kind in ("shapes", "digits") else "DIR"
     return (

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from diffgen.commands.load import Loaded, load_pipeline
+from diffgen.commands.load import Loaded, load_together
 from diffgen.config.base import parse_size
 from diffgen.config.sample import SampleConfig
 from diffgen.config.sampling import class_indices
@@ -50,9 +50,9 @@ def sample(config: SampleConfig) -> None:
     """
     group = Group.join(cpu=on_cpu(config.device))
     with ExitStack() as lock:
+        loaded = load_together(group, config.source, config.device, config.dtype, config.vae)
+        pipe = loaded.pipe
         with group.together():
-            loaded = load_pipeline(config.source, config.device, config.dtype, config.vae)
-            pipe = loaded.pipe
             use_scheduler(pipe, config)
             batches = planned(config, loaded.source)
             notes = sidecar(config, loaded, flat(batches))

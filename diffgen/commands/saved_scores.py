@@ -1,15 +1,17 @@
 """Which file the scores of an evaluation go to: none of other settings is overwritten."""
 
 import json
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from diffgen.config.evaluate import DRAWN, EvaluateConfig
+from diffgen.errors import UserError
 from diffgen.files import locked, write_json
 
 # Settings that leave the figures as they are, or of which other fields tell more.
-FREE = ("out", "device", "batch_size", "decode_batch_size", "decode_tiled", "on_error")
+FREE = ("out", "device", "batch_size", "decode_batch_size", "on_error")
 TOLD_ELSEWHERE = ("source", "reference", "vae", "weights", "size")
 FREE_OF_DATA = ("crop", "crop_scale", "flip", "on_error")
 
@@ -19,8 +21,10 @@ def save(content: dict[str, Any], out: Path | None, target: Path) -> Path:
     if out is not None:
         write_json(out, content)
         return out
-    with locked(target.parent, ".evaluations.lock", wait=True):  # two evaluations may end at once
-        place = free_place(target, content)
+    with ExitStack() as lock:
+        with suppress(UserError):  # another person's; an evaluation is not lost for that
+            lock.enter_context(locked(target.parent, ".evaluations.lock", wait=True))
+        place = free_place(target, content)  # two evaluations may end at once
         write_json(place, content)
     return place
 
@@ -41,11 +45,13 @@ def free_place(target: Path, content: dict[str, Any]) -> Path:
 
 def deciding(content: dict[str, Any]) -> dict[str, Any]:
     """What decides the figures of a model or of pictures."""
-    data = content["reference_data"] or {}
+    data, where = content["reference_data"] or {}, dict(content["places"])
+    if content["beside"]:  # a folder may be moved, and its figures with it
+        del where["source"]
     return {
         **{k: v for k, v in content["settings"].items() if k not in FREE + TOLD_ELSEWHERE},
         "size": content["size"],
-        "places": content["places"],
+        "places": where,
         "reference_data": {k: v for k, v in data.items() if k not in FREE_OF_DATA},
     }
 

@@ -125,6 +125,8 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     check_trackers(config.track)
     low = config.train.precision == "bf16"
     device = chosen_device(config.device, "train.precision" if low else None)
+    if config.vae and config.vae.precision == "bf16":
+        chosen_device(config.device, "vae.precision")
     accelerator = Accelerator(
         cpu=device == "cpu",
         mixed_precision="bf16" if low else "no",

@@ -115,6 +115,8 @@ class EvaluateConfig(SamplingConfig):
             return self.out
         place = Path(self.source)
         folder = place if place.is_dir() else place.parent if is_npz(self.source) else Path()
+        if place.name == "pipeline" and (place.parent / "config.yaml").exists():
+            folder = place.parent  # of a run, which replaces its pipeline as a whole
         parts = ["evaluation", place.stem if is_npz(self.source) else ""]
         parts += [Path(self.reference).name.removesuffix(".npz"), size]
         parts += [self.extractor if self.extractor != "reader" else ""]

@@ -52,16 +52,13 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
     Raises:
         UserError: there is no such folder or hub repository, or it holds no diffgen pipeline.
     """
-    path = Path(source)
-    run = None
+    path, run = _present(Path(source)), None
     if not path.exists():
         path = from_hub(source, field, ALLOWED, EVERYTHING, hub or {})
     elif not path.is_dir():
         raise UserError(f"{field}: {source} is a file; give {ALLOWED}")
     elif not (path / "model_index.json").exists():
-        run, path = path, path / "pipeline"
-        if not path.exists() and set_aside(path).exists():  # a save was killed half-way
-            path = set_aside(path)
+        run, path = path, _present(path / "pipeline")
         if not (path / "model_index.json").exists():
             raise UserError(
                 f"{field}: {source} holds no pipeline (no pipeline/model_index.json); "
@@ -90,6 +87,12 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{field}: {source} is not a diffgen pipeline ({error!r})") from None
+
+
+def _present(folder: Path) -> Path:
+    """``folder``, or what stands for it where its replacement was killed half-way."""
+    aside = set_aside(folder)
+    return aside if aside.is_dir() and not folder.exists() else folder
 
 
 def _read(path: Path, field: str) -> dict[str, Any]:

@@ -39,7 +39,14 @@ def check_stored(folder: Path) -> None:
         with torch.device("meta"):  # shapes alone
             model = DiT.from_config(DiT.load_config(folder))
         found = _stored_shapes(folder)
-    except (OSError, SafetensorError, ValueError, TypeError, ArithmeticError) as error:
+    except (
+        OSError,
+        SafetensorError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+    ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"source: {folder} cannot be loaded: {reason}") from error
     wrong = misfit(shapes(model.state_dict()), found)

@@ -19,6 +19,8 @@ from diffgen.config.train import TrainConfig
         (['5" disc', "dog"], []),
         (["-5", "dog"], []),
         (["[a]"], []),
+        (["cat ", "dog"], []),
+        (["false", "true"], []),
         (["only"], ["--classes", "only"]),
         ([], []),
     ],

@@ -8,12 +8,20 @@ import pytest
 from diffgen.commands.saved_scores import absolute, free_place, places, save
 from diffgen.config.evaluate import EvaluateConfig
 
-SETTINGS = {"source": "run", "guidance_scale": 2.0, "device": "cpu", "batch_size": 64, "out": None}
+SETTINGS = {
+    "source": "run",
+    "guidance_scale": 2.0,
+    "device": "cpu",
+    "batch_size": 64,
+    "decode_tiled": False,
+    "out": None,
+}
 CONTENT = {
     "settings": SETTINGS,
     "size": "32x32",
     "places": {"source": "/run", "reference": "/a/val"},
     "reference_data": None,
+    "beside": True,
     "weights": "old",
 }
 
@@ -31,6 +39,7 @@ def target(tmp_path):
         {"weights": "new"},
         {"settings": {**SETTINGS, "source": "./run", "device": "cuda", "batch_size": 8}},
         {"settings": {**SETTINGS, "out": "x.json"}},
+        {"places": {"source": "/moved/run", "reference": "/a/val"}},
     ],
 )
 def test_the_same_settings_keep_the_file(target, change):
@@ -41,6 +50,7 @@ def test_the_same_settings_keep_the_file(target, change):
     "change",
     [
         {"settings": {**SETTINGS, "guidance_scale": 4.0}},
+        {"settings": {**SETTINGS, "decode_tiled": True}},
         {"places": {"source": "/run", "reference": "/b/val"}},
         {"reference_data": {"classes": ["cat"]}},
     ],
@@ -77,6 +87,21 @@ def test_what_the_data_configuration_says_of_training_does_not_count(target):
     assert free_place(target, {**CONTENT, "reference_data": changed}) == target
     changed = {**data, "classes": ["dog"]}
     assert free_place(target, {**CONTENT, "reference_data": changed}) != target
+
+
+def test_a_source_elsewhere_counts(target):
+    elsewhere = {**CONTENT, "beside": False}
+    target.write_text(json.dumps(elsewhere))
+    assert free_place(target, elsewhere) == target
+    other = {**elsewhere, "places": {"source": "owner/other", "reference": "/a/val"}}
+    assert free_place(target, other) != target
+
+
+def test_scores_of_a_runs_pipeline_lie_in_the_run(tmp_path):
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "config.yaml").touch()
+    config = EvaluateConfig(source=str(tmp_path / "pipeline"))
+    assert config.target("8x8") == tmp_path / "evaluation-shapes-8x8.json"
 
 
 def test_evaluations_that_end_together_all_keep_their_figures(tmp_path):

@@ -154,9 +154,7 @@ class TestSubset:
 def test_nothing_left_is_refused(zoo):
     for path in zoo.rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(
-        UserError, match=r"no image that can be read(.|\n)*cat/0\.png: no known"
-    ):
+    with pytest.raises(UserError, match=r"no image that can be read(.|\n)*cat/0\.png: no known"):
         names_of(zoo, on_error="skip")
 
 

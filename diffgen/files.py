@@ -150,12 +150,12 @@ def weights_digest(*folders: Path) -> str:
     for folder in folders:
         files = sorted(folder.rglob("*.safetensors"))
         if not files:
-            raise UserError(f"{folder} holds no weights (*.safetensors)")
+            raise UserError(f"source: {folder} holds no weights (*.safetensors)")
         try:
             for path in files:
                 with path.open("rb") as file:
                     while block := file.read(2**20):
                         digest.update(block)
         except OSError as error:
-            raise UserError(f"{folder} cannot be read: {error}") from None
+            raise UserError(f"source: {folder} cannot be read: {error}") from None
     return digest.hexdigest()

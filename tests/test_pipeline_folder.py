@@ -117,6 +117,25 @@ def test_weights_of_another_architecture_are_a_message(folder, tmp_path, change,
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("model_index.json", {"_class_name": None}, "cannot be loaded"),
+        ("model_index.json", {"transformer": None}, "cannot be loaded"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": "many"}, "cannot be loaded"),
+        ("transformer/config.json", {"position": {"kind": "nope"}}, "'none', 'sincos', 'rope'"),
+    ],
+)
+def test_damaged_settings_are_one_line_of_the_commands(folder, tmp_path, file, change, said):
+    shutil.copytree(folder, tmp_path / "pipeline")
+    there = json.loads((tmp_path / "pipeline" / file).read_text())
+    changed = {name: v for name, v in {**there, **change}.items() if v is not None}
+    (tmp_path / "pipeline" / file).write_text(json.dumps(changed))
+    with pytest.raises(UserError, match=said) as caught:
+        load_pipeline(tmp_path, "cpu")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_save_that_was_killed_half_way_leaves_the_old_one_to_use(folder, tmp_path):
     shutil.copytree(folder, tmp_path / ".pipeline.old")
     for source in (tmp_path, tmp_path / "pipeline"):

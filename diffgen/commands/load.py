@@ -46,7 +46,11 @@ def load_pipeline(
     replaced = {} if vae is None else {"vae": load_vae(vae)}  # a hub's is here only then
     folders = [found.pipeline] if vae is None else [found.pipeline, find_vae(vae).folder]
     weights, before = weights_digest(*folders), _state(folders)
-    pipe = DiffGenPipeline.from_pretrained(found.pipeline, **replaced)
+    try:
+        pipe = DiffGenPipeline.from_pretrained(found.pipeline, **replaced)
+    except (KeyError, TypeError, ValueError) as error:  # of what a damaged JSON says
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"source: {found.pipeline} cannot be loaded: {reason}") from error
     if _state(folders) != before:
         raise UserError(CHANGED.format(source))
     pipe.set_progress_bar_config(disable=True)

@@ -95,17 +95,27 @@ def data_name(data: DataConfig) -> str:
 
 def next_commands(config: TrainConfig, sizes: list[str], class_names: list[str]) -> str:
     """Commands that make sense now, ready to paste."""
-    out, flags = shlex.quote(str(config.out)), " ".join(f"--size {size}" for size in sizes[1:3])
-    names = class_names[:2]
+    run, drawn = shlex.quote(str(config.out)), shlex.quote(f"samples/{config.out.name}")
+    chosen = " ".join(f"--size {size}" for size in sizes[1:3])
+    if pasteable(class_names[:2]):
+        chosen += f" --classes {shlex.quote(','.join(class_names[:2]))}"
+    lines = ["", "next", f"  python sample/generate.py {run} {chosen} --out {drawn}"]
+    size = sizes[:2][-1]
+    if config.data.kind in ("shapes", "digits"):
+        lines += [
+            f"  python eval/evaluate.py {run} --reference {config.data.kind} --size {size}",
+            "  python train/dit.py --data.kind folder --data.path DIR --out runs/mine",
+            "DIR: your own pictures, one sub-folder per class",
+        ]
+    else:
+        lines += [
+            f"  python eval/evaluate.py {run} --reference DIR --size {size}",
+            "DIR: pictures that were not trained on",
+        ]
+    return "\n".join(lines)
+
+
+def pasteable(names: list[str]) -> bool:
+    """True for class names that a list of flags takes as they are, not as JSON or an option."""
     plain = all(re.fullmatch(r"\w([\w .'-]*[\w.'-])?", name) for name in names)
-    plain = plain and not {"true", "false", "null"} & set(
-        names
-    )  # which lists of flags read as JSON
-    chosen = f" --classes {shlex.quote(','.join(names))}" if names and plain else ""
-    kind = config.data.kind if config.data.kind in ("shapes", "digits") else "DIR"
-    return (
-        "\nnext\n"
-        f"  python sample/generate.py {out} {flags}{chosen}\n"
-        f"  python eval/evaluate.py {out} --reference {kind} --size {sizes[:2][-1]}\n"
-        "  python train/dit.py --data.kind folder --data.path DIR --out runs/mine"
-    )
+    return bool(names) and plain and not {"true", "false", "null"} & set(names)

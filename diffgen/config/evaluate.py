@@ -10,7 +10,7 @@ from pydantic_settings import CliPositionalArg
 from diffgen.config.base import Size
 from diffgen.config.data import image_files
 from diffgen.config.npz import inspect_npz
-from diffgen.config.pictures import is_image_folder, is_npz, own_size
+from diffgen.config.pictures import is_image_folder, is_npz, own_size, sample_folders
 from diffgen.config.process import solver_problems
 from diffgen.config.sampling import (
     Device,
@@ -130,6 +130,11 @@ class EvaluateConfig(SamplingConfig):
                     yield f"source: {place} holds no images (arr_0), only statistics"
             elif place.is_file():
                 yield f"source: {place} is a file; give a model, a folder of images or an .npz"
+            elif (place / "settings.json").exists() and sample_folders(place):
+                yield (
+                    f"source: {place} is a folder of samples of several sizes with their sheets; "
+                    f"give one of them: {', '.join(map(str, sample_folders(place)))}"
+                )
             elif not is_image_folder(self.source):
                 source = resolve(self.source)
                 yield from vae_problems(source, self.source, self.vae)

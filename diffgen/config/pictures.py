@@ -24,6 +24,13 @@ def is_image_folder(place: str) -> bool:
     return next(image_files(path), None) is not None
 
 
+def sample_folders(place: Path) -> list[Path]:
+    """The folders of single sizes in an output folder of ``sample``."""
+    sheets = place.glob("sheet-*.png")
+    sizes = [place / sheet.stem.removeprefix("sheet-") for sheet in sorted(sheets)]
+    return [folder for folder in sizes if folder.is_dir()]
+
+
 def own_size(place: str, field: str, skip: bool = False) -> str | None:
     """HEIGHTxWIDTH of the pictures at ``place``; None: there are none.
 

@@ -91,7 +91,7 @@ def first_readable(
             return index, open_image(index)
         except DamagedImage as error:
             if on_error == "raise":
-                raise
+                raise DamagedImage(f"{error} (on_error skip passes over such images)") from None
             failed[index] = str(error)
     raise UserError("data: no image is left that can be read")
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -47,7 +48,10 @@ def check_stored(folder: Path) -> None:
         TypeError,
         ArithmeticError,
     ) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if isinstance(error, ValidationError):  # of the positional encoding
+            reason = error.errors()[0]["msg"]
+        else:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"source: {folder} cannot be loaded: {reason}") from error
     wrong = misfit(shapes(model.state_dict()), found)
     if wrong:

@@ -28,7 +28,7 @@ def adopt_weights(model: nn.Module, source: str) -> Adopted:
     """Copy every tensor of ``source`` that fits by name and shape into ``model``.
 
     Raises:
-        UserError: the source is none, or nothing of it fits.
+        UserError: the source is none, or less than half of it fits.
     """
     folder = resolve(source, "init").pipeline / "transformer"
     stored = {}
@@ -39,8 +39,11 @@ def adopt_weights(model: nn.Module, source: str) -> Adopted:
         raise UserError(f"init: the weights in {folder} cannot be read: {error}") from None
     own = model.state_dict()
     fits = [name for name in own if name in stored and stored[name].shape == own[name].shape]
-    if not fits:
-        raise UserError(f"init: no tensor of {source} fits this model")
+    if 2 * len(fits) < min(len(own), len(stored)):  # another depth is no reason
+        raise UserError(
+            f"init: only {len(fits)} of {len(stored)} tensors of {source} fit this model; give the "
+            "model settings it was trained with, which stand in the config.yaml of its run"
+        )
     for name in fits:
         own[name].copy_(stored[name])
     missing = [name for name in own if name not in fits]

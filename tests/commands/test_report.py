@@ -30,7 +30,7 @@ def test_odd_names_are_quoted(names, expected, monkeypatch):
     sample, evaluate = next_commands(config, ["32x32", "48x48", "32x64"], names).splitlines()[2:4]
     words = shlex.split(sample)
     assert words[:3] == ["python", "sample/generate.py", "my runs/a"]
-    assert words[3:] == ["--size", "48x48", "--size", "32x64", *expected]
+    assert words[3:] == ["--size", "48x48", "--size", "32x64", *expected, "--out", "samples/a"]
     monkeypatch.setattr(SampleConfig, "problems", lambda self: ())  # there is no such model
     read = parse(SampleConfig, words[2:], "sample")
     assert (str(read.source), read.size) == ("my runs/a", ["48x48", "32x64"])

@@ -114,6 +114,10 @@ def cases(pipeline, tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     folder = ["--data.kind", "folder", "--data.path", str(empty)]
+    drawn = tmp_path / "drawn"
+    (drawn / "8x8").mkdir(parents=True)
+    for name in ("settings.json", "sheet-8x8.png"):
+        (drawn / name).touch()
     return [
         ("train", ["--model.depht", "3"], "did you mean model.depth?"),
         ("train", ["--train.images", "lots"], "train.images"),
@@ -160,6 +164,7 @@ def cases(pipeline, tmp_path):
         ("eval", [pipeline, "--out", str(empty)], "is a folder; name a JSON file"),
         ("eval", [pipeline, "--extractor", "inception", "--weights", "w.pth"], "w.pth does not"),
         ("eval", [pipeline, "--weights", str(file)], "the reader brings its own"),
+        ("eval", [str(drawn)], f"with their sheets; give one of them: {drawn / '8x8'}"),
         ("eval", [pipeline, "--k", "0"], "k: input should be greater than or equal to 1"),
     ]
 
@@ -181,7 +186,7 @@ def test_each_refusal_is_one_message_with_code_2_and_without_torch(pipeline, lat
         assert said in message, (verb, argv)
         assert "Traceback" not in message
         assert not torch_loaded, (verb, argv)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drawn", "empty", "file"]
 
 
 def test_a_script_exits_with_2_and_help_with_0(tmp_path):

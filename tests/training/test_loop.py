@@ -387,7 +387,7 @@ def test_a_model_nothing_of_which_fits_is_refused(uninterrupted, tmp_path):
         init=str(uninterrupted),
         model={"hidden_size": 64, "num_heads": 4, "patch_size": 8},
     )
-    with pytest.raises(UserError, match="init: no tensor"):
+    with pytest.raises(UserError, match="init: only 0 of 23 tensors"):
         train(config)
 
 

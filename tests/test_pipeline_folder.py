@@ -10,6 +10,7 @@ import torch
 from diffgen import DiffGenPipeline
 from diffgen.commands.load import load_pipeline
 from diffgen.errors import UserError
+from diffgen.files import write_folder
 from tests.tiny import NAMES, build, draw
 
 # diffusers hands a tensor to numpy the old way.
@@ -52,6 +53,27 @@ def test_every_way_of_loading_gives_the_same_bits(folder, load):
     assert type(pipe) is DiffGenPipeline
     expected = draw(build("dpmpp"), ["cat", "newt"], height=6, width=10)
     assert torch.equal(draw(pipe, ["cat", "newt"], height=6, width=10), expected)
+
+
+def test_the_folder_one_stands_in_is_a_source(folder, monkeypatch):
+    for place in (folder, folder.parent):
+        monkeypatch.chdir(place)
+        assert isinstance(DiffGenPipeline.from_pretrained("."), DiffGenPipeline)
+
+
+def test_weights_that_change_while_they_are_read_are_refused(folder, tmp_path, monkeypatch):
+    """A training that goes on replaces them at every checkpoint."""
+    shutil.copytree(folder, tmp_path / "pipeline")
+    load = DiffGenPipeline.from_pretrained
+
+    def replaced_meanwhile(source, **options):
+        pipe = load(source, **options)
+        write_folder(tmp_path / "pipeline", build("dpmpp").save_pretrained)
+        return pipe
+
+    monkeypatch.setattr(DiffGenPipeline, "from_pretrained", replaced_meanwhile)
+    with pytest.raises(UserError, match="is being written; try again"):
+        load_pipeline(tmp_path, "cpu")
 
 
 def test_what_holds_no_pipeline_is_named(tmp_path):

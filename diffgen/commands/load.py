@@ -45,7 +45,7 @@ def load_pipeline(
     found = resolve(str(source))
     replaced = {} if vae is None else {"vae": load_vae(vae)}  # a hub's is here only then
     folders = [found.pipeline] if vae is None else [found.pipeline, find_vae(vae).folder]
-    weights, before = weights_digest(*folders), _state(folders)
+    before, weights = _state(folders), weights_digest(*folders)
     try:
         pipe = DiffGenPipeline.from_pretrained(found.pipeline, **replaced)
     except (KeyError, TypeError, ValueError) as error:  # of what a damaged JSON says
@@ -77,4 +77,7 @@ def load_together(
 def _state(folders: list[Path]) -> list[Any]:
     """Changes when a weight file is replaced or gone."""
     files = [path for folder in folders for path in sorted(folder.rglob("*.safetensors"))]
-    return [(path, path.stat().st_ino, path.stat().st_mtime_ns) for path in files]
+    try:
+        return [(path, path.stat().st_ino, path.stat().st_mtime_ns) for path in files]
+    except OSError:  # gone since it was listed
+        return []

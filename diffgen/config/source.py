@@ -91,8 +91,9 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
 
 def _present(folder: Path) -> Path:
     """``folder``, or what stands for it where its replacement was killed half-way."""
-    aside = set_aside(folder)
-    return aside if aside.is_dir() and not folder.exists() else folder
+    if folder.exists() or not set_aside(folder).is_dir():
+        return folder
+    return set_aside(folder)
 
 
 def _read(path: Path, field: str) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from diffgen.config.images import StoredImagesConfig
 from diffgen.errors import UserError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+OTHER_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".tga", ".psd"}
+"""Of pictures that are not read."""
 
 
 class _EmbeddedConfig(Section):
@@ -111,12 +113,12 @@ def class_folders(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def image_files(folder: Path) -> Iterator[Path]:
+def image_files(folder: Path, suffixes: set[str] = IMAGE_SUFFIXES) -> Iterator[Path]:
     """Every image below ``folder``, links followed, hidden files and folders passed over."""
     for place, folders, files in os.walk(folder, onerror=_unlisted, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+            if Path(name).suffix.lower() in suffixes and not name.startswith("."):
                 yield Path(place) / name
 
 

@@ -207,12 +207,16 @@ def test_under_raise_hidden_damage_ends_the_run_with_one_message(
     assert len(losses(tmp_path / "run")) == 8
 
 
-def test_empty_class_folders_are_told(digits, tmp_path, capfd):
+def test_empty_class_folders_and_other_formats_are_told(digits, tmp_path, capfd):
     folder = tmp_path / "data"
     shutil.copytree(digits, folder)
     (folder / "ten").mkdir()
+    for name in ("a.gif", "b.GIF", "c.heic", "notes.txt"):
+        (folder / "ten" / name).touch()
     train(settings(tmp_path / "run", images=8, kind="folder", path=folder))
-    assert "data: no image is left of these class folders: ten" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "data: no image is left of these class folders: ten" in said
+    assert "data: 3 files of .gif, .heic are not read" in said
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["on disk", "streamed"])

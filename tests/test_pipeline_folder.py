@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from diffgen import DiffGenPipeline
-from diffgen.commands.load import load_pipeline
-from diffgen.errors import UserError
-from diffgen.files import write_folder
+from diffgen.commands.load import load_pipeline, load_together
+from diffgen.errors import SharedError, UserError
+from diffgen.files import weights_digest, write_folder
+from diffgen.group import ALONE, Group
 from tests.tiny import NAMES, build, draw
 
 # diffusers hands a tensor to numpy the old way.
@@ -74,6 +75,13 @@ def test_weights_that_change_while_they_are_read_are_refused(folder, tmp_path, m
     monkeypatch.setattr(DiffGenPipeline, "from_pretrained", replaced_meanwhile)
     with pytest.raises(UserError, match="is being written; try again"):
         load_pipeline(tmp_path, "cpu")
+
+
+def test_processes_that_found_different_weights_are_refused(folder, monkeypatch):
+    assert load_together(ALONE, str(folder), "cpu", "fp32").weights == weights_digest(folder)
+    monkeypatch.setattr(Group, "everyones", lambda group, mine: [mine, "another's"])
+    with pytest.raises(SharedError, match="is being written; try again"):
+        load_together(ALONE, str(folder), "cpu", "fp32")
 
 
 def test_what_holds_no_pipeline_is_named(tmp_path):

@@ -2,7 +2,6 @@
 
 import sys
 
-from diffgen.config.data import OTHER_SUFFIXES, image_files
 from diffgen.data.folder import Folder
 from diffgen.data.hub import HubStream
 from diffgen.data.listing import SHOWN, damage_lines, some_lines
@@ -15,11 +14,9 @@ def tell_left_out(images: ImageSource | HubStream, run: RunFolder) -> None:
     """Name skipped files, all in ``skipped.txt``, other formats, and classes without images."""
     if not isinstance(images, Folder):
         return
-    if images.config.files is None:
-        others = [path.suffix.lower() for path in image_files(images.config.path, OTHER_SUFFIXES)]
-        if others:
-            kinds = ", ".join(sorted(set(others)))
-            print(f"data: {len(others):,} files of {kinds} are not read", file=sys.stderr)
+    if images.unread:
+        kinds = ", ".join(sorted(set(images.unread)))
+        print(f"data: {len(images.unread):,} files of {kinds} are not read", file=sys.stderr)
     if images.empty_classes:
         names = ", ".join(images.empty_classes)
         print(f"data: no image is left of these class folders: {names}", file=sys.stderr)

@@ -25,7 +25,7 @@ class Folder(StoredImages):
         found = list_images(config)
         super().__init__(config, found.labels, found.class_names)
         self.files, self.skipped = found.files, found.skipped
-        self.empty_classes = found.empty_classes
+        self.empty_classes, self.unread = found.empty_classes, found.unread
         self._background = parse_colour(config.background)
 
     def open(self, index: int) -> Image.Image:

@@ -5,7 +5,14 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from diffgen.config.data import FolderConfig, class_folders, image_files, parse_subset
+from diffgen.config.data import (
+    IMAGE_SUFFIXES,
+    OTHER_SUFFIXES,
+    FolderConfig,
+    class_folders,
+    image_files,
+    parse_subset,
+)
 from diffgen.data.scan import damaged_files
 from diffgen.errors import UserError
 from diffgen.seeding import stream_seed
@@ -25,6 +32,8 @@ class Listing:
     """Damaged files that were left out, and why."""
     empty_classes: tuple[str, ...]
     """Class folders of which no image is left; they are no classes of the training."""
+    unread: tuple[str, ...]
+    """The suffix of each file of another picture format."""
 
 
 def list_images(config: FolderConfig) -> Listing:
@@ -35,14 +44,14 @@ def list_images(config: FolderConfig) -> Listing:
             images, a subset out of range, a bad list, or damage under ``on_error: raise``.
     """
     folder = config.path
-    files = listed_files(config.files, folder) if config.files else sorted(image_files(folder))
+    files, unread = found_files(config)
     if not files:
         raise UserError(f"{config.files or folder} holds no images")
     if not in_class_folders(files, folder):
         if config.classes:
             raise UserError(f"data.classes: {config.files or folder} names no class folders")
         files, skipped = choose(files, config)
-        return Listing(files, [0] * len(files), (folder.absolute().name,), skipped, ())
+        return Listing(files, [0] * len(files), (folder.absolute().name,), skipped, (), unread)
     wanted = config.classes or known_classes(files, config)
     kept = set(wanted)
     files, skipped = choose([path for path in files if class_of(path, folder) in kept], config)
@@ -53,7 +62,16 @@ def list_images(config: FolderConfig) -> Listing:
     if empty and config.classes:
         raise UserError(f"data.classes: no image of {', '.join(empty)} is left to train on")
     numbers = {name: number for number, name in enumerate(class_names)}
-    return Listing(files, [numbers[name] for name in names], class_names, skipped, empty)
+    return Listing(files, [numbers[name] for name in names], class_names, skipped, empty, unread)
+
+
+def found_files(config: FolderConfig) -> tuple[list[Path], tuple[str, ...]]:
+    """The images of the list, or of a walk through the folder, and the suffixes of those unread."""
+    if config.files:
+        return listed_files(config.files, config.path), ()
+    every = sorted(image_files(config.path, IMAGE_SUFFIXES | OTHER_SUFFIXES))
+    unread = tuple(s for path in every if (s := path.suffix.lower()) in OTHER_SUFFIXES)
+    return [path for path in every if path.suffix.lower() in IMAGE_SUFFIXES], unread
 
 
 def choose(files: list[Path], config: FolderConfig) -> tuple[list[Path], dict[Path, str]]:

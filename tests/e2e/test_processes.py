@@ -165,6 +165,7 @@ from diffgen.group import Group
 
 group = Group.join(cpu=True)
 assert (group.world, group.largest(group.rank + 3)) == (2, 4)
+assert group.everyones(f"of {{group.rank}}") == ["of 0", "of 1"]
 with group.together():
     if group.rank == 1:
         {wrong}

@@ -271,6 +271,7 @@ class DiffGenPipeline(DiffusionPipeline):
                 model.num_classes,
                 bar.update,
                 step_noise,
+                model.config.guidance_channels,
             )
 
     def _rule(self, labels: Tensor, guidance: Rule | None, scale: float) -> Rule:

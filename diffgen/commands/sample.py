@@ -21,7 +21,7 @@ from diffgen.device import on_cpu
 from diffgen.files import locked, write_file
 from diffgen.group import Group, cut
 from diffgen.pipeline import DiffGenPipeline
-from diffgen.sampling.batches import draw_batches, labels_in_turn, use_scheduler
+from diffgen.sampling.batches import draw_batches, labels_in_turn, set_up
 from diffgen.sampling.folder import SampleFolder
 from diffgen.sampling.sheet import contact_sheet, wrap
 from diffgen.signals import Interrupted
@@ -53,7 +53,7 @@ def sample(config: SampleConfig) -> None:
         loaded = load_together(group, config.source, config.device, config.dtype, config.vae)
         pipe = loaded.pipe
         with group.together():
-            use_scheduler(pipe, config)
+            set_up(pipe, config)
             batches = planned(config, loaded.source)
             notes = sidecar(config, loaded, flat(batches))
             if group.main:

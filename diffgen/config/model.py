@@ -8,17 +8,22 @@ from pydantic import Field, model_validator
 from diffgen.config.base import ReadNumber, Section
 from diffgen.config.positions import PositionConfig, RopeConfig
 
-# depth, hidden size, heads; S to XL are DiT's (Peebles and Xie 2023, table 1)
+# depth, hidden size, heads; S to XL are DiT's (Peebles and Xie 2023, table 1) and SiT's, the last
+# three FiTv2's (Wang et al. 2024, table 1; XL and 3B as released)
 SIZES: dict[str, tuple[int, int, int]] = {
     "demo": (4, 128, 8),
     "S": (12, 384, 6),
     "B": (12, 768, 12),
     "L": (24, 1024, 16),
     "XL": (28, 1152, 16),
+    "FiTv2-B": (15, 768, 12),
+    "FiTv2-XL": (36, 1152, 16),
+    "FiTv2-3B": (40, 2304, 24),
 }
 
 
 Prediction = Literal["velocity", "eps", "v", "x0"]
+Attention = Literal["auto", "sdpa", "varlen", "xformers"]
 
 
 class TimeConvention(Section):
@@ -33,7 +38,7 @@ class TimeConvention(Section):
 class DiTConfig(Section):
     """A diffusion transformer with adaLN-Zero blocks."""
 
-    size: Literal["demo", "S", "B", "L", "XL"] = "demo"
+    size: Literal["demo", "S", "B", "L", "XL", "FiTv2-B", "FiTv2-XL", "FiTv2-3B"] = "demo"
     """Named size; depth, hidden_size and num_heads follow it unless they are given."""
     depth: int = Field(default=4, ge=1)
     """Transformer blocks [count]."""
@@ -49,6 +54,19 @@ class DiTConfig(Section):
     """Hidden width over token width; SwiGLU takes 2/3 of it at equal cost [ratio]."""
     qk_norm: bool = True
     """Normalise queries and keys before attention."""
+    adaln: Literal["zero", "lora"] = "zero"
+    """Modulation by time and class: adaLN-Zero in full for every block (DiT), or of low rank with
+    a branch all blocks share (FiTv2)."""
+    adaln_rank: int | None = Field(default=None, ge=1)
+    """Rank of adaln lora [channels]; none: hidden_size / 4."""
+    mlp_norm_eps: float = Field(default=1e-6, gt=0, le=1e-2)
+    """Added to the variance in the norm before the feed-forward; diffusers' DiT has 1e-5."""
+    time_freq_shift: Annotated[Literal[0, 1], ReadNumber] = 0
+    """The 128 frequencies of the time's sinusoids go down to 10000^-(1 - 1/128), or with 1 to
+    10000^-1 as in diffusers' DiT."""
+    attention: Attention = "auto"
+    """Backend: sdpa (torch's), varlen (flash attention, no padding; a GPU and bf16), xformers (a
+    GPU, extra gpu); auto: varlen for packed sequences in bf16, else sdpa."""
     position: PositionConfig = RopeConfig()
     """Positional encoding."""
     num_classes: int | None = Field(default=None, ge=0)
@@ -70,6 +88,13 @@ class DiTConfig(Section):
         named = {"depth": depth, "hidden_size": hidden_size, "num_heads": num_heads}
         return {**named, **values}
 
+    @property
+    def lora_rank(self) -> int | None:
+        """Rank of AdaLN-LoRA; None: adaLN-Zero in full."""
+        if self.adaln == "zero":
+            return None
+        return self.adaln_rank or self.hidden_size // 4
+
     def problems(self) -> Iterator[str]:
         """Yield widths that do not fit each other."""
         if self.hidden_size % self.num_heads:
@@ -78,5 +103,7 @@ class DiTConfig(Section):
                 f"model.hidden_size {self.hidden_size}"
             )
             return
+        if self.adaln_rank is not None and self.adaln == "zero":
+            yield f"model.adaln_rank: {self.adaln_rank} has no effect with model.adaln zero"
         for problem in self.position.misfits(self.hidden_size, self.num_heads):
             yield f"model.{problem}"

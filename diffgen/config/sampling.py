@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from diffgen.config.base import Section
+from diffgen.config.positions import Scaling, Temperature
 from diffgen.config.source import Source
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -26,6 +27,10 @@ class SamplingConfig(Section):
     """Steps from noise to image [count]."""
     guidance_scale: float = Field(default=2.0, ge=0)
     """Classifier-free guidance; 1: off, at half the cost [dimensionless]."""
+    scaling: Scaling | None = None
+    """Frequency scaling of a rotary encoding on larger grids; none: the model's own."""
+    temperature: Temperature | None = None
+    """Factor on the attention logits on other grids; none: the model's own."""
     batch_size: int = Field(default=64, ge=1)
     """Images drawn at once on each process [images]."""
     decode_batch_size: int = Field(default=8, ge=1)

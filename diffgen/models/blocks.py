@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffgen.models.attention import Layout
+from diffgen.models.attention import Layout, attend
 from diffgen.positions.rope import rotate
 
 
@@ -15,9 +15,9 @@ def at_least_fp32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-def layer_norm(x: Tensor) -> Tensor:
-    """LayerNorm over the last axis without weights, eps 1e-6, computed in fp32 or wider."""
-    return F.layer_norm(at_least_fp32(x), x.shape[-1:], eps=1e-6).to(x.dtype)
+def layer_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
+    """LayerNorm over the last axis without weights, computed in fp32 or wider."""
+    return F.layer_norm(at_least_fp32(x), x.shape[-1:], eps=eps).to(x.dtype)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -81,20 +81,46 @@ class Attention(nn.Module):
             q, k = (rotate(at_least_fp32(z), *rotation).to(v.dtype) for z in (q, k))
         if logit_scale is not None:
             q = q * logit_scale.to(q.dtype)
-        return self.proj(layout.attend(q, k, v).flatten(-2))
+        return self.proj(attend(q, k, v, layout).flatten(-2))
+
+
+def modulation(width: int, rank: int | None) -> nn.Sequential:
+    """SiLU and a linear map from the condition to six shifts, scales and gates.
+
+    With a ``rank`` two of them without an activation between, to which a global branch is added
+    (AdaLN-LoRA of FiTv2, Wang et al. 2024, eq. 11; SiLU and biases as released).
+    """
+    if rank is None:
+        return nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+    return nn.Sequential(nn.SiLU(), nn.Linear(width, rank), nn.Linear(rank, 6 * width))
 
 
 class Block(nn.Module):
-    """x + gate * f(modulate(LN(x))) for attention, then for the feed-forward."""
+    """x + gate * f(modulate(LN(x))) for attention, then for the feed-forward.
+
+    Args:
+        width, num_heads, qk_norm: of the attention.
+        mlp: "mlp" or "swiglu". mlp_ratio: hidden width over token width.
+        adaln_rank: see ``modulation``.
+        mlp_norm_eps: of the norm before the feed-forward.
+    """
 
     def __init__(
-        self, width: int, num_heads: int, mlp: str, mlp_ratio: float, qk_norm: bool
+        self,
+        width: int,
+        num_heads: int,
+        mlp: str,
+        mlp_ratio: float,
+        qk_norm: bool,
+        adaln_rank: int | None = None,
+        mlp_norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
         self.attn = Attention(width, num_heads, qk_norm)
         hidden = int(mlp_ratio * width)
         self.mlp = SwiGLU(width, 2 * hidden // 3) if mlp == "swiglu" else Mlp(width, hidden)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.mlp_norm_eps = mlp_norm_eps
+        self.adaLN_modulation = modulation(width, adaln_rank)
 
     def forward(
         self,
@@ -103,15 +129,22 @@ class Block(nn.Module):
         layout: Layout,
         rotation: tuple[Tensor, Tensor] | None = None,
         logit_scale: Tensor | None = None,
+        shared: Tensor | None = None,
     ) -> Tensor:
-        """``x`` (..., N, width), ``condition`` (B, width) -> the shape of ``x``."""
-        parts = layout.spread(self.adaLN_modulation(condition)).chunk(6, dim=-1)
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts
+        """``x`` (..., N, width), ``condition`` (B, width) -> the shape of ``x``.
+
+        ``shared`` (B, 6 width): the global branch of AdaLN-LoRA.
+        """
+        modulated = self.adaLN_modulation(condition)
+        if shared is not None:
+            modulated = modulated + shared
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = layout.spread(modulated).chunk(6, -1)
         attended = self.attn(
             modulate(layer_norm(x), shift_a, scale_a), layout, rotation, logit_scale
         )
         x = torch.addcmul(x, gate_a, attended)
-        return torch.addcmul(x, gate_m, self.mlp(modulate(layer_norm(x), shift_m, scale_m)))
+        normed = layer_norm(x, self.mlp_norm_eps)
+        return torch.addcmul(x, gate_m, self.mlp(modulate(normed, shift_m, scale_m)))
 
 
 class FinalLayer(nn.Module):
@@ -129,17 +162,21 @@ class FinalLayer(nn.Module):
 
 
 class TimestepEmbedder(nn.Module):
-    """Sinusoids of the time, 256 wide, cosines first, then a two-layer MLP (DiT)."""
+    """Sinusoids of the time, 256 wide, cosines first, then a two-layer MLP (DiT).
 
-    def __init__(self, width: int, frequencies: int = 256) -> None:
+    Frequencies are 10000^(-j / (128 - shift)), j = 0 ... 127; diffusers' DiT has shift 1.
+    """
+
+    def __init__(self, width: int, frequencies: int = 256, shift: int = 0) -> None:
         super().__init__()
         self.frequencies = frequencies
+        self.shift = shift
         self.mlp = nn.Sequential(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t: Tensor) -> Tensor:
         """(B,) times in the model's own convention -> (B, width)."""
         half = self.frequencies // 2
         steps = torch.arange(half, dtype=torch.float32, device=t.device)
-        angles = t.float()[:, None] * torch.exp(-math.log(10_000.0) * steps / half)
+        angles = t.float()[:, None] * torch.exp(-math.log(10_000.0) * steps / (half - self.shift))
         embedding = torch.cat([angles.cos(), angles.sin()], dim=-1)
         return self.mlp(embedding.to(next(self.parameters()).dtype))

@@ -1,5 +1,6 @@
 """DiT, the one backbone (Peebles and Xie 2023), on tokens that carry their coordinates."""
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import torch
@@ -8,10 +9,16 @@ from diffusers.configuration_utils import register_to_config
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from diffgen.config.model import DiTConfig, Prediction, TimeConvention
-from diffgen.config.positions import NoPosition, PositionConfig, RopeConfig, SinCosConfig
+from diffgen.config.model import Attention, DiTConfig, Prediction, TimeConvention
+from diffgen.config.positions import (
+    PositionConfig,
+    Positions,
+    Scaling,
+    Temperature,
+    position_changes,
+)
 from diffgen.models.attention import Layout, Packed, Padded
-from diffgen.models.blocks import Block, FinalLayer, TimestepEmbedder
+from diffgen.models.blocks import Block, FinalLayer, TimestepEmbedder, modulation
 from diffgen.models.tokens import grid_coords, patchify, unpatchify
 from diffgen.positions import build_position
 
@@ -51,11 +58,18 @@ class DiT(ModelMixin, ConfigMixin):
         hidden_size, depth, num_heads: width of a token, blocks, heads.
         mlp: "mlp" or "swiglu". mlp_ratio: hidden width over token width.
         qk_norm: LayerNorm (no weights) on queries and keys.
+        adaln_rank: rank of AdaLN-LoRA with its global branch; None: adaLN-Zero in full.
+        mlp_norm_eps: of the norm before the feed-forward.
+        time_freq_shift: see TimestepEmbedder.
         num_classes: classes; label ``num_classes`` is the null class; 0: unconditional.
         position: a positional encoding's configuration as a mapping, e.g. {"kind": "rope"}.
         time: how ``t`` is written, {"direction": "noise" | "data", "scale": 1 | 1000}.
         prediction: what the output means, for the process: "velocity", whose sign follows
             ``direction`` (eps - x0 for "noise"), "eps", "v" or "x0".
+        guidance_channels: classifier-free guidance acts on the first so many channels, as the
+            released DiT, SiT and FiT sample (3); None: on all.
+
+    ``model.attention`` picks the backend of attention, see diffgen.models.attention.
 
     Raises:
         ValueError: options that do not exist or do not fit each other; they are named.
@@ -76,13 +90,17 @@ class DiT(ModelMixin, ConfigMixin):
         mlp: str = "swiglu",
         mlp_ratio: float = 4.0,
         qk_norm: bool = True,
+        adaln_rank: int | None = None,
+        mlp_norm_eps: float = 1e-6,
+        time_freq_shift: int = 0,
         num_classes: int = 8,
         position: dict[str, Any] | None = None,
         time: dict[str, Any] | None = None,
         prediction: Prediction = "velocity",
+        guidance_channels: int | None = None,
     ) -> None:
         super().__init__()
-        position_config = TypeAdapter(PositionConfig).validate_python(position or {"kind": "rope"})
+        position_config = read_position(position)
         self.convention = TimeConvention.model_validate(time or {})
         if prediction not in get_args(Prediction):
             raise ValueError(
@@ -91,17 +109,20 @@ class DiT(ModelMixin, ConfigMixin):
         _check_widths(hidden_size, num_heads, mlp, position_config)
         features = in_channels * patch_size**2
         self.x_embedder = TokenEmbedder(features, hidden_size)
-        self.t_embedder = TimestepEmbedder(hidden_size)
+        self.t_embedder = TimestepEmbedder(hidden_size, shift=time_freq_shift)
         self.y_embedder = LabelEmbedder(num_classes, hidden_size)
-        grid = (max(1, sample_size[0] // patch_size), max(1, sample_size[1] // patch_size))
-        self.encoding = build_position(position_config, hidden_size, num_heads, grid)
+        self.grid = (max(1, sample_size[0] // patch_size), max(1, sample_size[1] // patch_size))
+        self.encoding = build_position(position_config, hidden_size, num_heads, self.grid)
+        self.global_adaLN_modulation = modulation(hidden_size, None) if adaln_rank else None
         self.blocks = nn.ModuleList(
-            Block(hidden_size, num_heads, mlp, mlp_ratio, qk_norm) for _ in range(depth)
+            Block(hidden_size, num_heads, mlp, mlp_ratio, qk_norm, adaln_rank, mlp_norm_eps)
+            for _ in range(depth)
         )
         out_features = (out_channels or in_channels) * patch_size**2
         self.final_layer = FinalLayer(hidden_size, out_features)
         self.patch_size = patch_size
         self.num_classes = num_classes
+        self.attention: Attention = "auto"
         self._initialise()
 
     @classmethod
@@ -118,7 +139,7 @@ class DiT(ModelMixin, ConfigMixin):
 
         With ``learned_variance`` it has twice as many output channels.
         """
-        return cls(
+        model = cls(
             sample_size=sample_size,
             in_channels=in_channels,
             out_channels=2 * in_channels if learned_variance else None,
@@ -129,11 +150,31 @@ class DiT(ModelMixin, ConfigMixin):
             mlp=config.mlp,
             mlp_ratio=config.mlp_ratio,
             qk_norm=config.qk_norm,
+            adaln_rank=config.lora_rank,
+            mlp_norm_eps=config.mlp_norm_eps,
+            time_freq_shift=config.time_freq_shift,
             num_classes=num_classes,
             position=config.position.model_dump(),
             time=config.time.model_dump(),
             prediction=config.prediction,
         )
+        model.attention = config.attention
+        return model
+
+    def use_position(self, scaling: Scaling | None, temperature: Temperature | None) -> None:
+        """Draw with another frequency scaling or logit temperature than ``config`` states.
+
+        None: as it states. The configuration, and so what is saved, stays as it is.
+
+        Raises:
+            ValueError: a scaling for an encoding that is not rotary.
+        """
+        stated = read_position(self.config.position)
+        changes = position_changes(stated, scaling, temperature)
+        changed = read_position({**stated.model_dump(), **changes})
+        width, heads = self.config.hidden_size, self.config.num_heads
+        _check_position(width, heads, changed)
+        self.encoding = build_position(changed, width, heads, self.grid)
 
     def _initialise(self) -> None:
         """Xavier for linears, N(0, 0.02) for time and labels, zero for gates and output (DiT)."""
@@ -145,9 +186,12 @@ class DiT(ModelMixin, ConfigMixin):
         for parameter in self.t_embedder.parameters():
             if parameter.ndim == 2:
                 nn.init.normal_(parameter, std=0.02)
-        zeroed = [name for name, _ in self.named_parameters() if "adaLN_modulation" in name]
-        for name in (*zeroed, "final_layer.linear.weight", "final_layer.linear.bias"):
-            nn.init.zeros_(self.get_parameter(name))
+        heads = [m[-1] for n, m in self.named_modules() if n.endswith("adaLN_modulation")]
+        for head in heads:
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+        nn.init.zeros_(self.final_layer.linear.weight)
+        nn.init.zeros_(self.final_layer.linear.bias)
 
     def forward(
         self, x: Tensor, t: Tensor, y: Tensor, generator: torch.Generator | None = None
@@ -198,7 +242,7 @@ class DiT(ModelMixin, ConfigMixin):
         Raises:
             ValueError: both ``mask`` and ``lengths``, or lengths that do not sum to the tokens.
         """
-        layout = _layout(tokens, mask, lengths)
+        layout = _layout(tokens, mask, lengths, self.attention)
         grid = layout.spread(layout.full_size(coords) if sizes is None else sizes)
         noise_time = layout.spread(self.noise_time(t))
         coords = self.encoding.place(coords, grid, generator)
@@ -214,8 +258,10 @@ class DiT(ModelMixin, ConfigMixin):
         if logit_scale is not None:
             logit_scale = logit_scale[..., None, None]
         condition = self.t_embedder(t) + self.y_embedder(y)
+        branch = self.global_adaLN_modulation
+        shared = None if branch is None else branch(condition)
         for block in self.blocks:
-            x = block(x, condition, layout, rotation, logit_scale)
+            x = block(x, condition, layout, rotation, logit_scale, shared)
         out = self.final_layer(x, condition, layout)
         return out if mask is None else out * mask[..., None]
 
@@ -225,20 +271,34 @@ class DiT(ModelMixin, ConfigMixin):
         return t if self.convention.direction == "noise" else 1 - t
 
 
-def _check_widths(
-    hidden_size: int, num_heads: int, mlp: str, position: NoPosition | SinCosConfig | RopeConfig
-) -> None:
+def read_position(position: Mapping[str, Any] | None) -> Positions:
+    """A positional encoding's configuration from a mapping; None: rotary.
+
+    Raises:
+        ValueError: it is none (pydantic's ValidationError).
+    """
+    found: Positions = TypeAdapter(PositionConfig).validate_python(position or {"kind": "rope"})
+    return found
+
+
+def _check_widths(hidden_size: int, num_heads: int, mlp: str, position: Positions) -> None:
     if mlp not in ("mlp", "swiglu"):
         raise ValueError(f"mlp must be 'mlp' or 'swiglu', not {mlp!r}")
     if hidden_size % num_heads:
         raise ValueError(f"num_heads {num_heads} does not divide hidden_size {hidden_size}")
+    _check_position(hidden_size, num_heads, position)
+
+
+def _check_position(hidden_size: int, num_heads: int, position: Positions) -> None:
     for problem in position.misfits(hidden_size, num_heads):
         raise ValueError(problem)
 
 
-def _layout(tokens: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Layout:
+def _layout(
+    tokens: Tensor, mask: Tensor | None, lengths: Tensor | None, backend: Attention
+) -> Layout:
     if lengths is None:
-        return Padded(mask)
+        return Padded(mask, backend)
     if mask is not None:
         raise ValueError("give mask (padded) or lengths (packed), not both")
     if tokens.ndim != 2 or int(lengths.sum()) != tokens.shape[0]:
@@ -246,4 +306,4 @@ def _layout(tokens: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Layo
             f"packed tokens must be (sum of lengths, features); lengths sum to "
             f"{int(lengths.sum())}, tokens are {tuple(tokens.shape)}"
         )
-    return Packed(lengths)
+    return Packed(lengths, backend)

@@ -14,9 +14,9 @@ def build_position(
     """The encoding ``config`` asks for, for a backbone trained on ``grid`` tokens."""
     match config:
         case NoPosition():
-            return Position()
+            return Position(config.temperature, grid)
         case SinCosConfig():
-            return SinCos(hidden_size, grid)
+            return SinCos(config, hidden_size, grid)
         case RopeConfig():
-            additive = SinCos(hidden_size, grid) if config.additive else None
-            return Rope(hidden_size // num_heads, config.theta, additive)
+            additive = SinCos(SinCosConfig(), hidden_size, grid) if config.additive else None
+            return Rope(config, hidden_size // num_heads, grid, additive)

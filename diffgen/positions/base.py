@@ -9,9 +9,22 @@ any grid, crop or packed mixture of grids is encoded alike.
 import torch
 from torch import Tensor, nn
 
+from diffgen.config.positions import Temperature
+from diffgen.positions.temperature import logit_temperature
+
 
 class Position(nn.Module):
-    """No positional encoding: every hook leaves things as they are."""
+    """No positional encoding: every hook leaves things as they are.
+
+    Args:
+        temperature: how attention logits are scaled on other grids.
+        grid: height and width of the training images [tokens].
+    """
+
+    def __init__(self, temperature: Temperature = "none", grid: tuple[int, int] = (16, 16)) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.grid = grid
 
     def place(self, coords: Tensor, sizes: Tensor, generator: torch.Generator | None) -> Tensor:
         """Coordinates the other hooks see, drawn once per forward and shared by all layers."""
@@ -27,4 +40,4 @@ class Position(nn.Module):
 
     def logit_scale(self, sizes: Tensor) -> Tensor | None:
         """Factor on the attention logits, broadcastable against ``sizes[..., 0]``, or None."""
-        return None
+        return logit_temperature(self.temperature, sizes, self.grid)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from diffgen.config.positions import SinCosConfig
 from diffgen.positions.base import Position
 
 
@@ -38,15 +39,18 @@ class SinCos(Position):
     """Adds the embedding to the tokens, interpolated from the trained grid to any other.
 
     Args:
+        config: whether other grids are interpolated, temperature.
         hidden_size: width of a token.
         grid: height and width of the training images [tokens].
     """
 
-    def __init__(self, hidden_size: int, grid: tuple[int, int]) -> None:
-        super().__init__()
+    def __init__(self, config: SinCosConfig, hidden_size: int, grid: tuple[int, int]) -> None:
+        super().__init__(config.temperature, grid)
+        self.config = config
         self.hidden_size = hidden_size
-        self.grid = grid
 
     def embed(self, coords: Tensor, sizes: Tensor) -> Tensor:
         """See Position.embed."""
-        return sincos_2d(onto_trained_grid(coords, sizes, self.grid), self.hidden_size)
+        if self.config.interpolate:
+            coords = onto_trained_grid(coords, sizes, self.grid)
+        return sincos_2d(coords, self.hidden_size)

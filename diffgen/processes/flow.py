@@ -66,8 +66,11 @@ class Flow:
         return t * self.convention.scale
 
     def predict_velocity(self, model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """A velocity model's eps - x0; models of direction "data" predict its negative."""
-        out = model(x_t, self.own_time(t), y)
+        """A velocity model's eps - x0; models of direction "data" predict its negative.
+
+        Released SiTs have as many output channels again, which nothing has trained.
+        """
+        out = model(x_t, self.own_time(t), y)[:, : x_t.shape[1]]
         return out if self.convention.direction == "noise" else -out
 
     def loss(self, model: nn.Module, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor) -> Tensor:

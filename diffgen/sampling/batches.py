@@ -24,11 +24,23 @@ class Batch:
     """(B, C, H, W) uint8."""
 
 
-def use_scheduler(pipe: DiffGenPipeline, config: SamplingConfig) -> None:
-    """Give the pipeline the solver ``config`` names, keeping the size shift it was saved with."""
+def set_up(pipe: DiffGenPipeline, config: SamplingConfig) -> None:
+    """Give the pipeline the solver, frequency scaling and temperature ``config`` names.
+
+    A solver of the class it was saved with is kept with all its settings; another keeps the size
+    shift of a flow and the spacing of a chain's steps.
+    """
+    pipe.transformer.use_position(config.scaling, config.temperature)
     saved = pipe.scheduler.config
     shift = float(saved.get("shift") or saved.get("flow_shift") or 1.0)
-    pipe.scheduler = build_scheduler(config.scheduler, shift, pipe.process_config)
+    process = pipe.process_config
+    named = build_scheduler(config.scheduler, shift, process)
+    if type(named) is type(pipe.scheduler):
+        return
+    if process.kind == "ddpm" and "timestep_spacing" in saved:
+        spacing = {key: saved.get(key, 0) for key in ("timestep_spacing", "steps_offset")}
+        named = type(named).from_config(named.config, **spacing)
+    pipe.scheduler = named
 
 
 def draw_batches(
@@ -47,7 +59,7 @@ def draw_batches(
     ``height`` and ``width`` are pixels of the images. A model without classes (``labels`` all
     ``num_classes``) is drawn without guidance.
     """
-    use_scheduler(pipe, config)
+    set_up(pipe, config)
     for numbers in map(list, cut(len(labels), config.batch_size) if batches is None else batches):
         chosen = torch.tensor([labels[k] for k in numbers])
         x0 = pipe(

@@ -58,6 +58,9 @@ def set_ddpm_steps(scheduler: Any, count: int, device: torch.device | str) -> No
             f"steps: {count} is more than the model's {config.num_train_timesteps} noise levels"
         )
     grid = sampling_steps(config.num_train_timesteps, count, config.timestep_spacing)
+    if config.timestep_spacing == "leading":  # diffusers' own, kept by converted models
+        last = config.num_train_timesteps - 1
+        grid = [min(step + config.get("steps_offset", 0), last) for step in grid]
     match scheduler:
         case DDPMScheduler():
             scheduler.set_timesteps(timesteps=grid, device=device)

@@ -23,6 +23,8 @@ class GuidedDenoiser:
     labels: Tensor
     """(B,) int64."""
     null_label: int
+    guided_channels: int | None = None
+    """The rule acts on the first so many channels, the others stay the conditional pass's."""
 
     def __call__(self, x_t: Tensor, t: float, advance: bool, s: float | None = None) -> Denoised:
         """``x_t`` (B, C, H, W) fp32 at time ``t`` -> guided x0, same shape.
@@ -41,14 +43,18 @@ class GuidedDenoiser:
         noisy = x_t.repeat(len(passes), 1, 1, 1)
         x0, log_variance = self.process.denoise(self.model, noisy, times, labels, earlier)
         predictions = dict(zip(passes, x0.chunk(len(passes)), strict=True))
+        kept = slice(self.guided_channels)
+        cond, uncond = predictions["cond"], predictions.get("uncond")
         guided = self.run(
-            predictions["cond"],
-            predictions.get("uncond"),
-            x_t=x_t,
+            cond[:, kept],
+            None if uncond is None else uncond[:, kept],
+            x_t=x_t[:, kept],
             alpha=alpha,
             sigma=sigma,
             advance=advance,
         )
+        if self.guided_channels is not None:
+            guided = torch.cat([guided, cond[:, self.guided_channels :]], dim=1)
         if log_variance is not None:
             log_variance = log_variance.chunk(len(passes))[passes.index("cond")]
         return Denoised(guided, log_variance)
@@ -65,14 +71,15 @@ def walk(
     null_label: int,
     on_step: Callable[[], object] = lambda: None,
     generator: Generators | None = None,
+    guided_channels: int | None = None,
 ) -> Tensor:
     """Walk ``noise`` (B, C, H, W) to clean samples of the same shape, fp32.
 
     ``scheduler`` has its steps set already (see schedulers.set_steps); ``on_step`` is called after
     every evaluation of the model. ``generator`` gives the noise a solver adds on the way: one for
-    each image, or one for all; None: torch's own.
+    each image, or one for all; None: torch's own. ``guided_channels``: see GuidedDenoiser.
     """
-    denoise = GuidedDenoiser(model, process, rule.begin(), labels, null_label)
+    denoise = GuidedDenoiser(model, process, rule.begin(), labels, null_label, guided_channels)
     x = noise.float()
     times = step_times(scheduler)
     for timestep, t, s in zip(scheduler.timesteps, times, [*times[1:], 0.0], strict=True):

@@ -1,48 +1,60 @@
-"""The released DiT implementation's numbers, and a model with its weights."""
+"""The released implementations' numbers, and models with their weights."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from diffgen.models.dit import DiT
+from diffgen.models import DiT, load_released
 
-GOLDEN = Path(__file__).parents[1] / "data/golden/dit.safetensors"
+GOLDEN = Path(__file__).parents[1] / "data/golden"
 
 
-def _released_dit(prediction: str = "velocity") -> tuple[DiT, dict[str, torch.Tensor]]:
-    """The golden model: its convolution flattened, its output channels brought to the front."""
-    golden = load_file(GOLDEN)
-    model = DiT(
-        sample_size=(8, 8),
-        in_channels=4,
-        out_channels=8,
-        patch_size=2,
-        hidden_size=48,
-        depth=2,
-        num_heads=2,
-        mlp="mlp",
-        qk_norm=False,
-        num_classes=10,
-        position={"kind": "sincos"},
-        time={"scale": 1000},
-        prediction=prediction,
-    )
-    weights = {
-        name.removeprefix("weights."): tensor
-        for name, tensor in golden.items()
-        if name.startswith("weights.") and name != "weights.pos_embed"
-    }
-    weights["x_embedder.proj.weight"] = weights["x_embedder.proj.weight"].flatten(1)
-    for name in ("final_layer.linear.weight", "final_layer.linear.bias"):
-        rows = weights[name].unflatten(0, (4, 8))  # (p1 p2, c)
-        weights[name] = rows.transpose(0, 1).flatten(0, 1).contiguous()
-    model.load_state_dict(weights)  # strict: nothing is left over on either side
-    return model, golden
+def weights_of(name: str) -> dict[str, torch.Tensor]:
+    """The weights of ``dit`` or ``fitv2`` in their released layout."""
+    tensors = load_file(GOLDEN / f"{name}.safetensors")
+    return {k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")}
 
 
 @pytest.fixture(scope="session")
-def released_dit():
-    """``released_dit(prediction)`` gives the model and every golden tensor by name."""
-    return _released_dit
+def golden_file(tmp_path_factory):
+    """``golden_file("dit")``: a checkpoint with the golden weights, as one would be published."""
+
+    def write(name: str) -> Path:
+        path = tmp_path_factory.mktemp("released") / f"{name}.safetensors"
+        save_file(weights_of(name), path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def released_dit(golden_file):
+    """``released_dit()`` gives the model and every golden tensor by name."""
+
+    def load() -> tuple[DiT, dict[str, torch.Tensor]]:
+        golden = load_file(GOLDEN / "dit.safetensors")
+        return load_released(golden_file("dit"), num_heads=2), golden
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def released_fitv2(golden_file):
+    """``released_fitv2(**position)``: the model with a rotary setting, and the golden tensors."""
+    path = golden_file("fitv2")
+    with safe_open(GOLDEN / "fitv2.safetensors", "pt") as file:
+        side = int(json.loads(file.metadata()["config"])["context_size"] ** 0.5)
+
+    def load(**position) -> tuple[DiT, dict[str, torch.Tensor]]:
+        read = load_released(path, num_heads=2)
+        config = {k: v for k, v in dict(read.config).items() if k[0] != "_"}
+        rope = {"kind": "rope", "additive": False, **position}
+        model = DiT(**{**config, "sample_size": (2 * side, 2 * side), "position": rope})
+        model.load_state_dict(read.state_dict())
+        return model.eval(), load_file(GOLDEN / "fitv2.safetensors")
+
+    return load

@@ -11,6 +11,7 @@ from diffgen.models.dit import DiT
 from diffgen.models.tokens import grid_coords
 from diffgen.positions import Position, Rope, SinCos, build_position
 from diffgen.positions.rope import axial_angles, rotate
+from diffgen.positions.scaling import plain
 from diffgen.positions.sincos import onto_trained_grid, sincos_2d
 
 HEAD = 16
@@ -24,7 +25,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def turned(x: Tensor, coords: Tensor, theta: float = 10_000.0) -> Tensor:
-    angles = axial_angles(coords, x.shape[-1], theta)
+    angles = axial_angles(coords, plain(theta, x.shape[-1] // 2))
     return rotate(x, angles.cos(), angles.sin())
 
 
@@ -60,7 +61,7 @@ def test_each_kind_builds_its_class():
     assert type(build_position(SinCosConfig(), 32, 2, (8, 8))) is SinCos
     rope = build_position(RopeConfig(theta=50.0), 32, 2, (8, 8))
     assert isinstance(rope, Rope)
-    assert (rope.head_size, rope.theta) == (16, 50.0)
+    assert (rope.head_size, rope.config.theta) == (16, 50.0)
     assert isinstance(rope.additive, SinCos)
 
 
@@ -96,7 +97,7 @@ def test_sincos_at_values_worked_out_by_hand():
     ]
     found = sincos_2d(torch.tensor([row, column]), 8)
     torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=1e-7)
-    assert SinCos(8, (8, 8)).embed(torch.tensor([[0.0, 0.0]]), SIZES).tolist() == [
+    assert SinCos(SinCosConfig(), 8, (8, 8)).embed(torch.tensor([[0.0, 0.0]]), SIZES).tolist() == [
         [0, 0, 1, 1, 0, 0, 1, 1]
     ]
 
@@ -114,7 +115,7 @@ def test_sincos_on_another_grid_stays_within_the_trained_range():
 
 def test_rope_angles_at_values_worked_out_by_hand():
     """Head of 8: the row's pairs turn by row * theta^(0, -1/2), then the column's likewise."""
-    angles = axial_angles(torch.tensor([2.0, 3.0]), 8, theta=100.0)
+    angles = axial_angles(torch.tensor([2.0, 3.0]), plain(100.0, 4))
     torch.testing.assert_close(angles, torch.tensor([2.0, 0.2, 3.0, 0.3]))
 
 
@@ -204,7 +205,7 @@ class Everything(Position):
         self.seen["rotation"] = [coords, sizes, t]
         if "rotation" not in self.hooks:
             return None
-        return axial_angles(coords / sizes * (1 + t[..., None]), HEAD, 10.0)
+        return axial_angles(coords / sizes * (1 + t[..., None]), plain(10.0, HEAD // 2))
 
     def logit_scale(self, sizes):
         self.seen["logit_scale"] = [sizes]

@@ -29,7 +29,7 @@ class FirstThree(CFG):
 
 @torch.no_grad()
 def test_the_released_training_losses(released_dit):
-    model, golden = released_dit("eps")
+    model, golden = released_dit()
     x0, eps, y = (golden[name] for name in ("train.x0", "train.noise", "y"))
     t = (golden["t"] + 1) / 1000  # steps 0, 417, 999
     x_t = CHAIN.add_noise(x0, eps, t)
@@ -44,7 +44,7 @@ def test_the_released_training_losses(released_dit):
     ("rule", "name"), [(CFG(1.0), "conditional"), (FirstThree(4.0), "cfg4_three_channels")]
 )
 def test_the_released_ddim_trajectories(released_dit, rule, name):
-    model, golden = released_dit("eps")
+    model, golden = released_dit()
     solver = build_scheduler("ddim", process=CHAIN.config)
     solver = DDIMScheduler.from_config(solver.config, timestep_spacing="leading")
     set_steps(solver, 10, "cpu")

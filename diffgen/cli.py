@@ -29,6 +29,11 @@ VERBS = {
     "eval": Verb(
         "diffgen.config.evaluate:EvaluateConfig", "diffgen.commands.evaluate:evaluate", "score"
     ),
+    "convert": Verb(
+        "diffgen.config.convert:ConvertConfig",
+        "diffgen.commands.convert:convert",
+        "read and write published checkpoints",
+    ),
 }
 
 

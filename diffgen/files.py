@@ -140,6 +140,11 @@ def locked(folder: Path, name: str = ".lock", wait: bool = False) -> Iterator[No
         yield
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """Everything below ``folder`` that may hold weights, sorted; .bin as old diffusers wrote."""
+    return sorted(path for kind in ("*.safetensors", "*.bin") for path in folder.rglob(kind))
+
+
 def weights_digest(*folders: Path) -> str:
     """SHA-256 over the weight files in ``folders``.
 
@@ -148,7 +153,7 @@ def weights_digest(*folders: Path) -> str:
     """
     digest = hashlib.sha256()
     for folder in folders:
-        files = sorted(folder.rglob("*.safetensors"))
+        files = weight_files(folder)
         if not files:
             raise UserError(f"source: {folder} holds no weights (*.safetensors)")
         try:

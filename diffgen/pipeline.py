@@ -17,8 +17,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from diffgen.card import model_card
-from diffgen.config.process import ProcessConfig, process_of
-from diffgen.config.source import resolve
+from diffgen.config.process import DDPMConfig, ProcessConfig, process_of
+from diffgen.config.source import Source, resolve
+from diffgen.config.stored import read_json
 from diffgen.config.vae import LatentFormat, own_format
 from diffgen.data.pixels import to_output
 from diffgen.errors import UserError
@@ -26,8 +27,10 @@ from diffgen.files import weights_digest
 from diffgen.guidance import CFG, Rule
 from diffgen.models.dit import DiT
 from diffgen.models.fit import check_stored
-from diffgen.models.vae import LatentSpace
+from diffgen.models.released import load_released
+from diffgen.models.vae import LatentSpace, load_vae
 from diffgen.processes import build_process
+from diffgen.sampling.adopted import adopted_scheduler, stated_prediction
 from diffgen.sampling.geometry import Geometry
 from diffgen.sampling.labels import label_tensor
 from diffgen.sampling.noise import Generators, initial_noise
@@ -88,7 +91,7 @@ class DiffGenPipeline(DiffusionPipeline):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | Path, **kwargs: Any
     ) -> "DiffGenPipeline":
-        """Load a run folder, a pipeline folder or a hub id.
+        """Load a run folder, a pipeline folder (also one of diffusers' DiTPipeline) or a hub id.
 
         Keywords are diffusers', such as ``vae=`` for a model of latents that comes without.
 
@@ -98,6 +101,8 @@ class DiffGenPipeline(DiffusionPipeline):
         """
         hub = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
         source = resolve(str(pretrained_model_name_or_path), hub=hub)
+        if source.diffusers:
+            return cls._from_diffusers(source, **kwargs)
         if "transformer" not in kwargs:
             check_stored(source.pipeline / "transformer")
         try:
@@ -106,6 +111,31 @@ class DiffGenPipeline(DiffusionPipeline):
             raise UserError(f"source: {source.pipeline} cannot be loaded: {error}") from error
         pipe._run = source.run
         return pipe
+
+    @classmethod
+    def _from_diffusers(
+        cls,
+        source: Source,
+        transformer: DiT | None = None,
+        scheduler: Scheduler | None = None,
+        vae: AutoencoderKL | None = None,
+        torch_dtype: torch.dtype = torch.float32,
+    ) -> "DiffGenPipeline":
+        """A DiTPipeline's weights in diffgen's model, walked by its own scheduler's settings."""
+        settings = read_json(
+            source.pipeline / "scheduler" / "scheduler_config.json",
+            "source",
+            f"{source.pipeline} has no scheduler (scheduler/scheduler_config.json)",
+        )
+        if transformer is None:
+            transformer = load_released(source.pipeline / "transformer")
+            transformer.register_to_config(prediction=stated_prediction(settings))
+        if scheduler is None and isinstance(source.process, DDPMConfig):
+            scheduler = adopted_scheduler(settings, source.process)
+        vae = vae or load_vae(source.pipeline)
+        pipe = cls(transformer, scheduler, list(source.class_names), vae)
+        pipe._run = None
+        return pipe if torch_dtype == torch.float32 else pipe.to(torch_dtype)
 
     def push_to_hub(
         self,

@@ -9,7 +9,7 @@ from diffgen.config.source import Source, resolve
 from diffgen.config.vae import find_vae
 from diffgen.device import chosen_device
 from diffgen.errors import SharedError, UserError
-from diffgen.files import weights_digest
+from diffgen.files import weight_files, weights_digest
 from diffgen.group import Group
 from diffgen.models.vae import load_vae
 from diffgen.pipeline import DiffGenPipeline
@@ -76,7 +76,7 @@ def load_together(
 
 def _state(folders: list[Path]) -> list[Any]:
     """Changes when a weight file is replaced or gone."""
-    files = [path for folder in folders for path in sorted(folder.rglob("*.safetensors"))]
+    files = [path for folder in folders for path in weight_files(folder)]
     try:
         return [(path, path.stat().st_ino, path.stat().st_mtime_ns) for path in files]
     except OSError:  # gone since it was listed

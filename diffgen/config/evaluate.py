@@ -18,7 +18,7 @@ from diffgen.config.sampling import (
     SamplingConfig,
     device_problems,
 )
-from diffgen.config.source import resolve, size_problems, vae_problems
+from diffgen.config.source import position_problems, resolve, size_problems, vae_problems
 from diffgen.config.train import unwritable
 from diffgen.errors import UserError
 
@@ -139,6 +139,7 @@ class EvaluateConfig(SamplingConfig):
                 source = resolve(self.source)
                 yield from vae_problems(source, self.source, self.vae)
                 yield from solver_problems("", self.scheduler, self.steps, source.process)
+                yield from position_problems(source, self.scaling, self.temperature)
                 if self.size is not None:
                     yield from size_problems("size", [self.size], source)
         except UserError as error:

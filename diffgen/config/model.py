@@ -62,8 +62,8 @@ class DiTConfig(Section):
     mlp_norm_eps: float = Field(default=1e-6, gt=0, le=1e-2)
     """Added to the variance in the norm before the feed-forward; diffusers' DiT has 1e-5."""
     time_freq_shift: Annotated[Literal[0, 1], ReadNumber] = 0
-    """The 128 frequencies of the time's sinusoids go down to 10000^-(1 - 1/128), or with 1 to
-    10000^-1 as in diffusers' DiT."""
+    """Frequencies of the time's sinusoids: DiT's, 10000^(-j / 128), or with 1 those of diffusers'
+    DiT, 10000^(-j / 127)."""
     attention: Attention = "auto"
     """Backend: sdpa (torch's), varlen (flash attention, no padding; a GPU and bf16), xformers (a
     GPU, extra gpu); auto: varlen for packed sequences in bf16, else sdpa."""

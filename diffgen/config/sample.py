@@ -15,7 +15,7 @@ from diffgen.config.sampling import (
     class_indices,
     device_problems,
 )
-from diffgen.config.source import resolve, size_problems, vae_problems
+from diffgen.config.source import position_problems, resolve, size_problems, vae_problems
 from diffgen.config.train import unwritable
 from diffgen.errors import UserError
 
@@ -49,6 +49,7 @@ class SampleConfig(SamplingConfig):
             yield from vae_problems(source, self.source, self.vae)
             yield from size_problems("size", self.size, source)
             yield from solver_problems("", self.scheduler, self.steps, source.process)
+            yield from position_problems(source, self.scaling, self.temperature)
             class_indices(self.classes, source)
         except UserError as error:
             yield str(error)

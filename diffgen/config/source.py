@@ -5,14 +5,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from diffgen.config.base import Size, indivisible
+from diffgen.config.diffusers_dit import class_names, dit_settings, is_dit_pipeline
+from diffgen.config.positions import (
+    PositionConfig,
+    Positions,
+    Scaling,
+    SinCosConfig,
+    Temperature,
+    position_changes,
+)
 from diffgen.config.process import ProcessConfig, process_of
 from diffgen.config.stored import EVERYTHING, from_hub, read_json
 from diffgen.config.vae import LatentFormat, find_vae
 from diffgen.errors import UserError
 from diffgen.files import set_aside
 
-ALLOWED = "a run folder, a pipeline folder or a hub id"
+ALLOWED = "a run folder, a pipeline folder (also of a diffusers DiT) or a hub id"
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,10 @@ class Source:
     """None: the model sees pixels."""
     has_vae: bool
     """It holds the VAE its latents are decoded with."""
+    position: Positions
+    """Its positional encoding."""
+    diffusers: bool = False
+    """It is a DiTPipeline of diffusers, to be read into diffgen's model."""
 
     @property
     def factor(self) -> int:
@@ -55,6 +70,8 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
     path, run = _present(Path(source)), None
     if not path.exists():
         path = from_hub(source, field, ALLOWED, EVERYTHING, hub or {})
+        if not any(path.glob("transformer/*.safetensors")):  # old diffusers wrote pickles
+            path = from_hub(source, field, ALLOWED, [*EVERYTHING, "*/*.bin"], hub or {})
     elif not path.is_dir():
         raise UserError(f"{field}: {source} is a file; give {ALLOWED}")
     elif not (path / "model_index.json").exists():
@@ -68,6 +85,8 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
     model = _read(path / "transformer" / "config.json", field)
     settings = path / "scheduler" / "scheduler_config.json"
     scheduler = _read(settings, field) if settings.exists() else {}
+    if is_dit_pipeline(index):
+        return _diffusers_source(path, index, scheduler, field)
     try:
         stated = index.get("latent_format")
         latent = LatentFormat.model_validate(stated) if stated else None
@@ -84,9 +103,39 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
             process=process_of(scheduler, model),
             latent=latent,
             has_vae=(path / "vae" / "config.json").exists(),
+            position=TypeAdapter(PositionConfig).validate_python(model.get("position") or {}),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{field}: {source} is not a diffgen pipeline ({error!r})") from None
+
+
+def _diffusers_source(
+    path: Path, index: dict[str, Any], scheduler: dict[str, Any], field: str
+) -> Source:
+    """The facts of a DiTPipeline's folder.
+
+    Raises:
+        UserError: its transformer, VAE or betas are none diffgen knows.
+    """
+    model = dit_settings(path / "transformer", field)
+    latent = find_vae(str(path), field).format
+    if latent.channels != model["in_channels"]:
+        raise UserError(f"{field}: {path} has {model['in_channels']} channels, its vae {latent}")
+    side = model["sample_size"] * latent.factor
+    return Source(
+        pipeline=path,
+        run=None,
+        patch_size=model["patch_size"],
+        num_classes=model["num_embeds_ada_norm"],
+        class_names=class_names(index, model["num_embeds_ada_norm"]),
+        in_channels=model["in_channels"],
+        sample_size=(side, side),
+        process=process_of({"_class_name": "DDIMScheduler", **scheduler}, model),
+        latent=latent,
+        has_vae=True,
+        position=SinCosConfig(),
+        diffusers=True,
+    )
 
 
 def _present(folder: Path) -> Path:
@@ -98,6 +147,16 @@ def _present(folder: Path) -> Path:
 
 def _read(path: Path, field: str) -> dict[str, Any]:
     return read_json(path, field, f"no diffgen pipeline: {path} is missing")
+
+
+def position_problems(
+    source: Source, scaling: Scaling | None, temperature: Temperature | None
+) -> Iterator[str]:
+    """The complaint about a scaling the source's encoding does not have."""
+    try:
+        position_changes(source.position, scaling, temperature)
+    except ValueError as error:
+        yield str(error)
 
 
 def size_problems(field: str, sizes: list[Size], source: Source) -> Iterator[str]:

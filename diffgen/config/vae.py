@@ -13,6 +13,7 @@ from diffgen.errors import UserError
 
 ALLOWED = "a folder or hub id of a diffusers AutoencoderKL, or of a pipeline that has one"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+PICKLE = "diffusion_pytorch_model.bin"  # as old diffusers wrote; read without running it
 
 
 class VAEConfig(Section):
@@ -100,7 +101,7 @@ def find_vae(path: str, field: str = "vae", revision: str | None = None) -> Stor
     """Find the VAE ``path`` names and read its config.json; of a hub id, nothing else is loaded.
 
     Raises:
-        UserError: there is none, it is no AutoencoderKL of RGB images, or has no safetensors.
+        UserError: there is none, it is no AutoencoderKL of RGB images, or has no weights.
     """
     root, local = Path(path), Path(path).exists()
     if local and not root.is_dir():
@@ -120,7 +121,7 @@ def find_vae(path: str, field: str = "vae", revision: str | None = None) -> Stor
                 f"{field}: {path} is a VAE of images with {settings[name]} channels ({name}); "
                 "it must have 3, for red, green and blue"
             )
-    if local and not (folder / WEIGHTS).exists():
+    if local and not (folder / WEIGHTS).exists() and not (folder / PICKLE).exists():
         raise UserError(f"{field}: {folder} has no weights ({WEIGHTS})")
     try:
         return StoredVAE(folder, own_format(settings))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from diffgen.config.stored import from_hub
-from diffgen.config.vae import ALLOWED, WEIGHTS, LatentFormat, find_vae
+from diffgen.config.vae import ALLOWED, PICKLE, WEIGHTS, LatentFormat, find_vae
 from diffgen.errors import UserError
 from diffgen.seeding import stream_generator
 
@@ -125,12 +126,13 @@ def load_vae(
         inside = "vae/" if folder.name == "vae" else ""
         patterns = [f"{inside}config.json", f"{inside}{WEIGHTS}"]
         from_hub(str(path), field, ALLOWED, patterns, {"revision": revision})
-    if not (folder / WEIGHTS).exists():
+    safe = (folder / WEIGHTS).exists()
+    if not safe and not (folder / PICKLE).exists():
         raise UserError(f"{field}: {path} has no weights ({WEIGHTS})")
-    loading: dict[str, Any] = {"torch_dtype": dtype, "use_safetensors": True}
+    loading: dict[str, Any] = {"torch_dtype": dtype, "use_safetensors": safe}
     try:
         vae, report = AutoencoderKL.from_pretrained(folder, output_loading_info=True, **loading)
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, UnpicklingError) as error:
         raise UserError(f"{field}: {path} cannot be loaded: {error}") from error
     if report["missing_keys"]:
         raise UserError(f"{field}: {path} lacks weights, {report['missing_keys'][0]} among them")

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from diffgen.config.source import resolve
 from diffgen.errors import UserError
+from diffgen.models.released import load_released
+
+OUTPUT = ("final_layer.linear.weight", "final_layer.linear.bias")
 
 
 @dataclass(frozen=True)
@@ -27,24 +30,43 @@ class Adopted:
 def adopt_weights(model: nn.Module, source: str) -> Adopted:
     """Copy every tensor of ``source`` that fits by name and shape into ``model``.
 
+    Of an output that has a second half beside the prediction (a learned variance, or what released
+    SiTs leave untrained) the first half is taken where ``model`` has none.
+
     Raises:
         UserError: the source is none, or less than half of it fits.
     """
-    folder = resolve(source, "init").pipeline / "transformer"
-    stored = {}
-    try:
-        for file in sorted(folder.glob("*.safetensors")):
-            stored.update(load_file(file))
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"init: the weights in {folder} cannot be read: {error}") from None
-    own = model.state_dict()
+    stored, own = stored_weights(source), model.state_dict()
+    for name in OUTPUT:
+        if name in stored and name in own and len(stored[name]) == 2 * len(own[name]):
+            stored[name] = stored[name][: len(own[name])]  # channels come first
     fits = [name for name in own if name in stored and stored[name].shape == own[name].shape]
     if 2 * len(fits) < min(len(own), len(stored)):  # another depth is no reason
         raise UserError(
             f"init: only {len(fits)} of {len(stored)} tensors of {source} fit this model; give the "
-            "model settings it was trained with, which stand in the config.yaml of its run"
+            "model settings it was trained with, which stand in the config.yaml of its run, or in "
+            "the finetune.yaml of a converted model"
         )
     for name in fits:
         own[name].copy_(stored[name])
     missing = [name for name in own if name not in fits]
     return Adopted(len(fits), missing, [name for name in stored if name not in own])
+
+
+def stored_weights(source: str) -> dict[str, Tensor]:
+    """The transformer's weights of a run folder, a pipeline folder or a hub id.
+
+    Raises:
+        UserError: it is none, or its weights cannot be read.
+    """
+    found = resolve(source, "init")
+    folder = found.pipeline / "transformer"
+    if found.diffusers:
+        return dict(load_released(folder).state_dict())
+    stored: dict[str, Tensor] = {}
+    try:
+        for file in sorted(folder.glob("*.safetensors")):
+            stored.update(load_file(file))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"init: the weights in {folder} cannot be read: {error}") from None
+    return stored

@@ -1,0 +1,143 @@
+"""Published checkpoints as a user takes them in, draws, fine-tunes and writes them out."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from diffgen.cli import launch
+from diffgen.config.process import DDPMConfig
+from diffgen.models import DiT, released_weights
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+SHRUNK = [
+    "--data.kind", "shapes", "--data.size", "16x16", "--model.depth", "1",
+    "--model.hidden-size", "32", "--model.num-heads", "2", "--train.images", "64",
+    "--train.batch-size", "32", "--train.log-images", "32", "--train.sample-images", "0",
+    "--schedule.warmup-images", "32", "--sampling.steps", "2", "--sampling.batch-size", "16",
+    "--report.num-images", "0", "--report.sizes", "16x24",
+]  # fmt: skip
+
+
+def run(*argv: str, folder: Path, expect: int = 0) -> str:
+    """Run ``diffgen`` or a script to its end; what it printed."""
+    start = [str(ROOT / argv[0])] if argv[0].endswith(".py") else ["-m", "diffgen.cli", argv[0]]
+    if not argv[0].endswith(".py"):
+        start = ["-c", "import sys; from diffgen.cli import main; sys.exit(main())", argv[0]]
+    done = subprocess.run(
+        [sys.executable, *start, *argv[1:]],
+        cwd=folder, capture_output=True, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert done.returncode == expect, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    return done.stdout if expect == 0 else done.stderr
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a DiT of pixels in the released layout, its every weight drawn."""
+    folder = tmp_path_factory.mktemp("user")
+    model = DiT(
+        sample_size=(16, 16), in_channels=3, out_channels=6, patch_size=4, hidden_size=32, depth=2,
+        num_heads=2, mlp="mlp", qk_norm=False, num_classes=5, position={"kind": "sincos"},
+        prediction="eps",
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(0.1 * torch.randn(p.shape, generator=generator))
+    weights = released_weights(model, DDPMConfig(learned_variance=True), "dit")
+    torch.save({"ema": weights}, folder / "dit.pt")
+    save_file(weights, folder / "expected.safetensors")
+    return folder
+
+
+def test_convert_draw_and_write_back(place):
+    said = run("convert", "dit.pt", "converted", "--num-heads", "2", folder=place)
+    assert "predicts eps, 5 classes, 16x16 pixels, guidance on 3 of 3 channels" in said
+    assert "diffgen sample converted --scheduler ddim" in said
+    run(
+        *("sample", "converted", "--scheduler", "ddim", "--steps", "3", "--size", "24x16"),
+        *("--num-images", "4", "--out", "pictures"),
+        folder=place,
+    )
+    pictures = sorted((place / "pictures/24x16").glob("*.png"))
+    assert len(pictures) == 4
+    with Image.open(pictures[0]) as picture:
+        assert picture.size == (16, 24)
+    run("convert", "converted", "back.safetensors", "--to", "dit", folder=place)
+    back, expected = (load_file(place / f"{n}.safetensors") for n in ("back", "expected"))
+    assert set(back) == set(expected)
+    assert all(torch.equal(back[name], expected[name]) for name in back)
+    told = run("convert", "converted", "back.safetensors", "--to", "fitv2", folder=place, expect=2)
+    assert "back.safetensors exists already" in told
+    told = run("convert", "converted", "fit.pt", "--to", "fitv2", folder=place, expect=2)
+    assert "model.qk_norm: False (it must be True)" in told
+    assert not (place / "fit.pt").exists()
+
+
+def test_a_converted_model_fine_tunes_on_other_classes_and_another_size(place):
+    run("convert", "dit.pt", "source", "--num-heads", "2", folder=place)
+    said = run(
+        *("train/dit.py", "--config", "source/finetune.yaml", "--init", "source"),
+        *("--data.kind", "shapes", "--data.size", "24x32", "--out", "tuned"),
+        *("--train.images", "64", "--train.batch-size", "32", "--train.log-images", "32"),
+        *("--train.sample-images", "0", "--sampling.steps", "2", "--report.num-images", "0"),
+        *("--report.sizes", "24x32"),
+        folder=place,
+    )
+    assert "started afresh: y_embedder.embedding_table.weight" in said
+    assert said.count("started afresh") == 1
+    config = json.loads((place / "tuned/pipeline/transformer/config.json").read_text())
+    assert config["prediction"] == "eps"
+    assert config["out_channels"] == 6
+    assert config["sample_size"] == [24, 32]
+    lines = (place / "tuned/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["images"] for line in lines] == [32, 64]
+
+
+@pytest.mark.parametrize("recipe", ["sit", "fitv2"])
+def test_recipes_train_shrunk_and_leave_as_published(place, recipe):
+    config = str(ROOT / f"configs/{recipe}.yaml")
+    run("train/dit.py", "--config", config, *SHRUNK, "--out", recipe,
+        *(("--model.patch-size", "2") if recipe == "fitv2" else ("--model.patch-size", "4")),
+        folder=place)  # fmt: skip
+    run("convert", recipe, f"{recipe}.safetensors", "--to", recipe, folder=place)
+    weights = load_file(place / f"{recipe}.safetensors")
+    assert ("global_adaLN_modulation.1.weight" in weights) == (recipe == "fitv2")
+    assert ("pos_embed" in weights) == (recipe == "sit")
+    again = ("convert", f"{recipe}.safetensors", f"{recipe}-again", "--num-heads", "2")
+    if recipe == "sit":
+        run(*again, folder=place)
+        own = load_file(place / "sit/pipeline/transformer/diffusion_pytorch_model.safetensors")
+        read = next((place / "sit-again/transformer").glob("*.safetensors"))
+        back = load_file(read)
+        assert all(torch.equal(own[name], back[name]) for name in own)
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["absent.pt", "x"], "absent.pt does not exist"),
+        (["dit.pt", "x"], "no published model is 32 channels wide"),
+        (["dit.pt", "x", "--num-heads", "3"], "3 does not divide"),
+        (["dit.pt", "dit.pt"], "exists already"),
+        (["dit.pt", "x", "--num-heads", "2", "--vae", "nothing"], "vae: nothing does not exist"),
+        (["dit.pt", "x.pt", "--to", "sit"], "is a file"),
+        (["dit.pt", "x", "--family", "fit"], "family"),
+    ],
+)
+def test_mistakes(place, argv, told, capfd, monkeypatch):
+    monkeypatch.chdir(place)
+    assert launch("convert", argv, "diffgen convert") == 2
+    said = capfd.readouterr().err
+    assert told in said
+    assert "Traceback" not in said
+    assert not (place / "x").exists()

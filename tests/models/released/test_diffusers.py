@@ -1,0 +1,192 @@
+"""A diffusers DiTPipeline's folder: the same pictures here as there."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiTPipeline,
+    DiTTransformer2DModel,
+    PNDMScheduler,
+)
+
+from diffgen import DiffGenPipeline
+from diffgen.config.source import resolve
+from diffgen.errors import UserError
+from diffgen.models import load_released
+
+LABELS = [3, 417, 999]
+
+
+def transformer(seed: int = 0) -> DiTTransformer2DModel:
+    """Every weight drawn; the embedders of all blocks shared, as in the released folders."""
+    model = DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=4,
+        out_channels=8,
+        num_layers=3,
+        sample_size=8,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(0.15 * torch.randn(p.shape, generator=generator))
+        first = model.transformer_blocks[0].norm1.emb.state_dict()
+        for block in model.transformer_blocks:
+            block.norm1.emb.load_state_dict(first)
+    return model.eval()
+
+
+def autoencoder() -> AutoencoderKL:
+    torch.manual_seed(0)
+    return AutoencoderKL(
+        block_out_channels=(16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        latent_channels=4,
+        scaling_factor=0.18215,
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def peer():
+    pipe = DiTPipeline(transformer(), autoencoder(), DDIMScheduler())
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def folder(peer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("peer") / "dit"
+    peer.save_pretrained(path)
+    index = json.loads((path / "model_index.json").read_text())
+    names = {str(k): f"thing {k % 999}, name {k}" for k in range(1000)}  # as released folders do
+    (path / "model_index.json").write_text(json.dumps({**index, "id2label": names}))
+    return path
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+def theirs(peer, steps, scale):
+    generator = torch.Generator().manual_seed(5)
+    return peer(
+        LABELS, guidance_scale=scale, generator=generator, num_inference_steps=steps,
+        output_type="np",
+    ).images  # fmt: skip
+
+
+def ours(pipe, steps, scale):
+    latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe(
+        LABELS, guidance_scale=scale, latents=latents, num_inference_steps=steps, output_type="np"
+    ).images
+
+
+@pytest.mark.parametrize(("steps", "scale"), [(10, 1.0), (10, 4.0), (7, 4.0)])
+def test_the_pictures_are_those_of_diffusers(peer, folder, steps, scale):
+    """Within one grey level, by the folder's own DDIM, which clips and spaces as it states."""
+    expected, found = (
+        theirs(peer, steps, scale),
+        ours(DiffGenPipeline.from_pretrained(folder), steps, scale),
+    )
+    assert expected.std() > 0.02
+    assert np.abs(expected - found).max() < 1 / 255
+
+
+@torch.no_grad()
+def test_the_transformer_alone(peer, folder):
+    model = load_released(folder)
+    x = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    t, y = torch.tensor([0, 500, 999]), torch.tensor([0, 999, 1000])
+    expected = peer.transformer(x, t, y).sample
+    torch.testing.assert_close(model(x, t.float(), y), expected, rtol=1e-5, atol=1e-5)
+    for field, plain in (("time_freq_shift", 0), ("mlp_norm_eps", 1e-6)):  # both matter
+        other = type(model)(**{**model.config, field: plain})
+        other.load_state_dict(model.state_dict())
+        assert (other(x, t.float(), y) - expected).abs().max() > 2e-6
+
+
+def test_saving_what_was_read_keeps_every_convention(folder, tmp_path):
+    pipe = DiffGenPipeline.from_pretrained(folder)
+    assert pipe.config.class_names[417] == "thing 417"
+    assert pipe.config.class_names[999] == "thing 0, name 999"  # two share the short name
+    assert pipe.transformer.config.guidance_channels is None
+    assert pipe.transformer.num_classes == 1000
+    pipe.save_pretrained(tmp_path / "own")
+    again = DiffGenPipeline.from_pretrained(tmp_path / "own")
+    assert np.array_equal(ours(again, 4, 4.0), ours(pipe, 4, 4.0))
+
+
+def test_a_folder_is_known_without_loading_it(folder):
+    source = resolve(str(folder))
+    assert source.diffusers
+    assert (source.num_classes, source.sample_size, source.factor) == (1000, (16, 16), 2)
+    assert source.process.kind == "ddpm"
+    assert source.process.learned_variance
+
+
+def test_another_scheduler_becomes_ddim(peer, tmp_path, caplog):
+    pipe = DiTPipeline(peer.transformer, peer.vae, PNDMScheduler(beta_end=0.02, beta_start=1e-4))
+    pipe.save_pretrained(tmp_path / "pndm")
+    found = DiffGenPipeline.from_pretrained(tmp_path / "pndm")
+    assert isinstance(found.scheduler, DDIMScheduler)
+    assert "PNDMScheduler" in caplog.text
+
+
+def damage(folder, change):
+    """Save the transformer of ``folder`` again after ``change``."""
+    model = transformer()
+    change(model)
+    model.save_pretrained(folder / "transformer")
+
+
+def test_embedders_that_differ_are_refused_by_name(copy):
+    def change(model):
+        table = model.transformer_blocks[2].norm1.emb.class_embedder.embedding_table
+        with torch.no_grad():
+            table.weight[0, 0] += 1
+
+    damage(copy, change)
+    with pytest.raises(UserError, match=r"transformer_blocks\.2\.norm1\.emb\.class_embedder"):
+        DiffGenPipeline.from_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("norm_type", "ada_norm_single", "norm_type"),
+        ("activation_fn", "gelu", "activation_fn"),
+        ("norm_elementwise_affine", True, "norm_elementwise_affine"),
+        ("num_layers", 4, r"transformer_blocks\.3"),
+        ("num_layers", 2, r"transformer_blocks\.2"),
+        ("num_attention_heads", 3, "shape"),
+        ("sample_size", None, "sample_size"),
+        ("_class_name", "UNet2DModel", "UNet2DModel"),
+    ],
+)
+def test_configurations_that_are_not_dits_are_refused(copy, field, value, told):
+    path = copy / "transformer/config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(UserError, match=told):
+        DiffGenPipeline.from_pretrained(copy)
+
+
+def test_weights_in_an_old_pickle_are_read(copy, folder):
+    from safetensors.torch import load_file
+
+    for part in ("transformer", "vae"):
+        file = copy / part / "diffusion_pytorch_model.safetensors"
+        torch.save(load_file(file), file.with_suffix(".bin"))
+        file.unlink()
+    old, new = (DiffGenPipeline.from_pretrained(place) for place in (copy, folder))
+    assert np.array_equal(ours(old, 2, 1.0), ours(new, 2, 1.0))

@@ -18,6 +18,7 @@ from diffgen.device import chosen_device, on_cpu
 from diffgen.errors import SharedError, UserError
 from diffgen.files import locked
 from diffgen.group import Group
+from diffgen.models.attention import chosen_backend
 from diffgen.models.dit import DiT
 from diffgen.processes import build_process
 from diffgen.sampling.preview import draw_preview
@@ -75,6 +76,9 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
             sample_size=shape[1:],
             learned_variance=config.process.learned_variance,
         )
+        cuda = accelerator.device.type == "cuda"
+        backend = chosen_backend(model.attention, False, cuda, config.train.precision == "bf16")
+        accelerator.print(f"attention: {backend}")
         state = build_state(config, model, accelerator, folder, images.class_names, data.count)
         exporter = Exporter(
             config, folder, images.class_names[:num_classes], encode.space if encode else None

@@ -1,9 +1,6 @@
 """Published checkpoints as a user takes them in, draws, fine-tunes and writes them out."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +8,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from diffgen.cli import launch
+from diffgen.cli import main
 from diffgen.config.process import DDPMConfig
 from diffgen.models import DiT, released_weights
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 SHRUNK = [
     "--data.kind", "shapes", "--data.size", "16x16", "--model.depth", "1",
     "--model.hidden-size", "32", "--model.num-heads", "2", "--train.images", "64",
@@ -26,18 +22,20 @@ SHRUNK = [
 ]  # fmt: skip
 
 
-def run(*argv: str, folder: Path, expect: int = 0) -> str:
-    """Run ``diffgen`` or a script to its end; what it printed."""
-    start = [str(ROOT / argv[0])] if argv[0].endswith(".py") else ["-m", "diffgen.cli", argv[0]]
-    if not argv[0].endswith(".py"):
-        start = ["-c", "import sys; from diffgen.cli import main; sys.exit(main())", argv[0]]
-    done = subprocess.run(
-        [sys.executable, *start, *argv[1:]],
-        cwd=folder, capture_output=True, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
-    assert done.returncode == expect, done.stderr[-3000:]
-    assert "Traceback" not in done.stderr
-    return done.stdout if expect == 0 else done.stderr
+@pytest.fixture
+def run(place, capfd, monkeypatch):
+    """Run ``diffgen VERB ...`` in ``place``, in this process; what it said, and no traceback."""
+    monkeypatch.chdir(place)
+
+    def verb(*argv: str, expect: int = 0) -> str:
+        capfd.readouterr()
+        code = main(list(argv))
+        said = capfd.readouterr()
+        assert code == expect, said.err[-3000:]
+        assert "Traceback" not in said.err
+        return said.out if expect == 0 else said.err
+
+    return verb
 
 
 @pytest.fixture(scope="module")
@@ -59,39 +57,37 @@ def place(tmp_path_factory):
     return folder
 
 
-def test_convert_draw_and_write_back(place):
-    said = run("convert", "dit.pt", "converted", "--num-heads", "2", folder=place)
+def test_convert_draw_and_write_back(run, place):
+    said = run("convert", "dit.pt", "converted", "--num-heads", "2")
     assert "predicts eps, 5 classes, 16x16 pixels, guidance on 3 of 3 channels" in said
     assert "diffgen sample converted --scheduler ddim" in said
     run(
         *("sample", "converted", "--scheduler", "ddim", "--steps", "3", "--size", "24x16"),
         *("--num-images", "4", "--out", "pictures"),
-        folder=place,
     )
     pictures = sorted((place / "pictures/24x16").glob("*.png"))
     assert len(pictures) == 4
     with Image.open(pictures[0]) as picture:
         assert picture.size == (16, 24)
-    run("convert", "converted", "back.safetensors", "--to", "dit", folder=place)
+    run("convert", "converted", "back.safetensors", "--to", "dit")
     back, expected = (load_file(place / f"{n}.safetensors") for n in ("back", "expected"))
     assert set(back) == set(expected)
     assert all(torch.equal(back[name], expected[name]) for name in back)
-    told = run("convert", "converted", "back.safetensors", "--to", "fitv2", folder=place, expect=2)
+    told = run("convert", "converted", "back.safetensors", "--to", "fitv2", expect=2)
     assert "back.safetensors exists already" in told
-    told = run("convert", "converted", "fit.pt", "--to", "fitv2", folder=place, expect=2)
+    told = run("convert", "converted", "fit.pt", "--to", "fitv2", expect=2)
     assert "model.qk_norm: False (it must be True)" in told
     assert not (place / "fit.pt").exists()
 
 
-def test_a_converted_model_fine_tunes_on_other_classes_and_another_size(place):
-    run("convert", "dit.pt", "source", "--num-heads", "2", folder=place)
+def test_a_converted_model_fine_tunes_on_other_classes_and_another_size(run, place):
+    run("convert", "dit.pt", "source", "--num-heads", "2")
     said = run(
-        *("train/dit.py", "--config", "source/finetune.yaml", "--init", "source"),
+        *("train", "--config", "source/finetune.yaml", "--init", "source"),
         *("--data.kind", "shapes", "--data.size", "24x32", "--out", "tuned"),
         *("--train.images", "64", "--train.batch-size", "32", "--train.log-images", "32"),
         *("--train.sample-images", "0", "--sampling.steps", "2", "--report.num-images", "0"),
         *("--report.sizes", "24x32"),
-        folder=place,
     )
     assert "started afresh: y_embedder.embedding_table.weight" in said
     assert said.count("started afresh") == 1
@@ -104,18 +100,18 @@ def test_a_converted_model_fine_tunes_on_other_classes_and_another_size(place):
 
 
 @pytest.mark.parametrize("recipe", ["sit", "fitv2"])
-def test_recipes_train_shrunk_and_leave_as_published(place, recipe):
+def test_recipes_train_shrunk_and_leave_as_published(run, place, recipe):
     config = str(ROOT / f"configs/{recipe}.yaml")
-    run("train/dit.py", "--config", config, *SHRUNK, "--out", recipe,
-        *(("--model.patch-size", "2") if recipe == "fitv2" else ("--model.patch-size", "4")),
-        folder=place)  # fmt: skip
-    run("convert", recipe, f"{recipe}.safetensors", "--to", recipe, folder=place)
+    run("train", "--config", config, *SHRUNK, "--out", recipe,
+        *(("--model.patch-size", "2") if recipe == "fitv2" else ("--model.patch-size", "4"))
+    )  # fmt: skip
+    run("convert", recipe, f"{recipe}.safetensors", "--to", recipe)
     weights = load_file(place / f"{recipe}.safetensors")
     assert ("global_adaLN_modulation.1.weight" in weights) == (recipe == "fitv2")
     assert ("pos_embed" in weights) == (recipe == "sit")
     again = ("convert", f"{recipe}.safetensors", f"{recipe}-again", "--num-heads", "2")
     if recipe == "sit":
-        run(*again, folder=place)
+        run(*again)
         own = load_file(place / "sit/pipeline/transformer/diffusion_pytorch_model.safetensors")
         read = next((place / "sit-again/transformer").glob("*.safetensors"))
         back = load_file(read)
@@ -134,10 +130,6 @@ def test_recipes_train_shrunk_and_leave_as_published(place, recipe):
         (["dit.pt", "x", "--family", "fit"], "family"),
     ],
 )
-def test_mistakes(place, argv, told, capfd, monkeypatch):
-    monkeypatch.chdir(place)
-    assert launch("convert", argv, "diffgen convert") == 2
-    said = capfd.readouterr().err
-    assert told in said
-    assert "Traceback" not in said
+def test_mistakes(run, place, argv, told):
+    assert told in run("convert", *argv, expect=2)
     assert not (place / "x").exists()

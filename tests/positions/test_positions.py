@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from diffgen.config.positions import NoPosition, RopeConfig, SinCosConfig
@@ -113,6 +115,12 @@ def test_sincos_on_another_grid_stays_within_the_trained_range():
     assert torch.equal(same, grid_coords(4, 4))
 
 
+def test_sincos_may_count_on_from_the_trained_grid():
+    coords, size = grid_coords(2, 12), torch.tensor([2.0, 12.0])
+    found = SinCos(SinCosConfig(interpolate=False), 8, (4, 4)).embed(coords, size)
+    assert torch.equal(found, sincos_2d(coords, 8))
+
+
 def test_rope_angles_at_values_worked_out_by_hand():
     """Head of 8: the row's pairs turn by row * theta^(0, -1/2), then the column's likewise."""
     angles = axial_angles(torch.tensor([2.0, 3.0]), plain(100.0, 4))
@@ -152,14 +160,21 @@ def test_rotation_preserves_the_norm():
 @torch.no_grad()
 @pytest.mark.parametrize(
     "kind",
-    [{"kind": "none"}, {"kind": "sincos"}, {"kind": "rope"}, {"kind": "rope", "additive": False}],
+    [
+        {"kind": "none"},
+        {"kind": "sincos", "interpolate": False},
+        {"kind": "rope"},
+        {"kind": "rope", "additive": False, "scaling": "yarn", "temperature": "log_ratio_2x"},
+        {"kind": "rope", "additive": False, "scaling": "time_aware", "decoupled": False},
+    ],
 )
-def test_tokens_may_come_in_any_order(kind):
+@settings(deadline=None, max_examples=10)
+@given(order=st.permutations(range(12)).filter(lambda order: order != sorted(order)))
+def test_tokens_may_come_in_any_order(kind, order):
     """Permuted tokens with their coordinates give permuted outputs; without, only for none."""
-    model = random_dit(kind)
+    model = random_dit(kind, sample_size=(4, 4))
     tokens, coords = draw(1, 12, 12), grid_coords(3, 4)[None]
     t, y = torch.tensor([400.0]), torch.tensor([1])
-    order = torch.randperm(12, generator=torch.Generator().manual_seed(5))
     out = model.forward_tokens(tokens, coords, t, y)[:, order]
     together = model.forward_tokens(tokens[:, order], coords[:, order], t, y)
     torch.testing.assert_close(together, out, rtol=0, atol=1e-5)

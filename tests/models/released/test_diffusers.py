@@ -13,8 +13,10 @@ from diffusers import (
     DiTTransformer2DModel,
     PNDMScheduler,
 )
+from PIL import Image
 
 from diffgen import DiffGenPipeline
+from diffgen.cli import main
 from diffgen.config.source import resolve
 from diffgen.errors import UserError
 from diffgen.models import load_released
@@ -190,3 +192,25 @@ def test_weights_in_an_old_pickle_are_read(copy, folder):
         file.unlink()
     old, new = (DiffGenPipeline.from_pretrained(place) for place in (copy, folder))
     assert np.array_equal(ours(old, 2, 1.0), ours(new, 2, 1.0))
+
+
+def test_commands_take_the_folder_as_it_is(folder, tmp_path, capfd):
+    """Pictures of the sample command are those of the pipeline; a scaling has no place in it."""
+    asked = ["--scheduler", "ddim", "--steps", "3", "--num-images", "2", "--classes", "5,7"]
+    out = tmp_path / "pictures"
+    assert main(["sample", str(folder), *asked, "--out", str(out)]) == 0
+    pipe = DiffGenPipeline.from_pretrained(folder)
+    expected = pipe([5, 7], num_inference_steps=3, seed=0, output_type="np").images
+    for file, wanted in zip(sorted(out.glob("16x16/*.png")), expected, strict=True):
+        with Image.open(file) as image:
+            assert np.abs(np.asarray(image) / 255 - wanted).max() < 1 / 255
+    assert main(["sample", str(folder), *asked, "--scaling", "ntk", "--out", str(out)]) == 2
+    assert "scaling: ntk needs a rotary encoding" in capfd.readouterr().err
+    target = tmp_path / "own"
+    assert main(["convert", str(folder), str(target)]) == 0
+    assert "guidance on 4 of 4 channels" in capfd.readouterr().out
+    assert np.array_equal(ours(DiffGenPipeline.from_pretrained(target), 3, 4.0), ours(pipe, 3, 4.0))
+    assert main(["convert", str(target), str(tmp_path / "dit.pt"), "--to", "dit"]) == 2
+    told = capfd.readouterr().err
+    assert "model.mlp_norm_eps: 1e-05" in told
+    assert "model.time_freq_shift: 1" in told

@@ -10,6 +10,7 @@ from diffgen.commands.export import Exporter
 from diffgen.commands.left_out import tell_left_out
 from diffgen.commands.report import draw_report
 from diffgen.config.base import parse_size
+from diffgen.config.model import Attention
 from diffgen.config.train import TrainConfig
 from diffgen.data.hub import HubStream
 from diffgen.data.order import TrainingData
@@ -76,9 +77,7 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
             sample_size=shape[1:],
             learned_variance=config.process.learned_variance,
         )
-        cuda = accelerator.device.type == "cuda"
-        backend = chosen_backend(model.attention, False, cuda, config.train.precision == "bf16")
-        accelerator.print(f"attention: {backend}")
+        tell_attention(model.attention, accelerator)
         state = build_state(config, model, accelerator, folder, images.class_names, data.count)
         exporter = Exporter(
             config, folder, images.class_names[:num_classes], encode.space if encode else None
@@ -117,6 +116,14 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
         except Interrupted as stop:
             left = "the training is finished, the same command draws and scores its pictures"
             raise Interrupted(stop.signum, left) from None
+
+
+def tell_attention(asked: Attention, accelerator: Accelerator) -> None:
+    """Print the backend that will compute, where there was something to choose."""
+    cuda, half = accelerator.device.type == "cuda", accelerator.mixed_precision == "bf16"
+    backend = chosen_backend(asked, False, cuda, half)
+    if cuda or asked != "auto":
+        accelerator.print(f"attention: {backend}")
 
 
 def build_accelerator(config: TrainConfig) -> Accelerator:

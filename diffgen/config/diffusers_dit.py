@@ -38,6 +38,8 @@ def dit_settings(folder: Path, field: str = "source") -> dict[str, Any]:
     path = folder / "config.json"
     config = DEFAULTS | read_json(path, field, f"{path} is missing")
     name = config.get("_class_name")
+    if name == "DiT":
+        raise UserError(f"{field}: {folder} is diffgen's own; DiffGenPipeline loads it as it is")
     if name not in CLASSES:
         raise UserError(f"{field}: {folder} is a {name}, not a DiT of diffusers")
     for key, wanted in FIXED.items():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from diffgen.config.base import Size, indivisible
 from diffgen.config.diffusers_dit import class_names, dit_settings, is_dit_pipeline
@@ -106,7 +106,8 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
             position=TypeAdapter(PositionConfig).validate_python(model.get("position") or {}),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{field}: {source} is not a diffgen pipeline ({error!r})") from None
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
+        raise UserError(f"{field}: {source} is not a diffgen pipeline ({why})") from None
 
 
 def _diffusers_source(

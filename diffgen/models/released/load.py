@@ -45,6 +45,9 @@ def load_released(
         if path.is_file() and own.exists() and _class(own) in (*CLASSES, "DiT"):
             raise UserError(f"it belongs to a model's folder; give {path.parent} itself")
         return _build(_read_file(path, num_heads, family))
+    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"source: {path}: its weights do not fit together: {reason}") from error
     except UserError as error:
         message = str(error)
         named = message.startswith(("source:", "num_heads", "family"))
@@ -99,6 +102,11 @@ def _build(read: Read) -> DiT:
     wrong = misfit(shapes(model.state_dict()), shapes(read.weights))
     if wrong:
         raise UserError(wrong)
+    for name, tensor in read.weights.items():
+        if not tensor.is_floating_point():
+            raise UserError(f"{name} is {str(tensor.dtype).removeprefix('torch.')}, not floating")
+        if not tensor.isfinite().all():
+            raise UserError(f"{name} holds NaN or infinite values")
     weights = {name: tensor.float().contiguous() for name, tensor in read.weights.items()}
     model.load_state_dict(weights, assign=True)
     return model.eval()

@@ -130,6 +130,10 @@ def without(name):
         (lambda w: {**w, "blocks.0.attn.q_norm.weight": torch.ones(24)}, "q_norm"),
         (lambda w: {**w, "pos_embed": torch.zeros(1, 16, 48)}, "pos_embed is not"),
         (lambda w: {**w, "blocks.1.mlp.fc1.bias": torch.ones(7)}, "shape"),
+        (lambda w: {**w, "y_embedder.embedding_table.weight": torch.tensor(3.0)}, "fit together"),
+        (lambda w: {**w, "final_layer.linear.weight": torch.ones(7, 48)}, "fit together"),
+        (lambda w: {**w, "blocks.0.mlp.fc1.bias": torch.ones(192, dtype=torch.int8)}, "is int8"),
+        (lambda w: {**w, "blocks.0.mlp.fc1.bias": torch.full((192,), torch.nan)}, "holds NaN"),
         (lambda w: {"conv_in.weight": torch.ones(2)}, "none of DiT"),
         (lambda w: {}, "it is empty"),
         (lambda w: [1, 2], "holds a list"),
@@ -197,3 +201,20 @@ def test_a_layout_refuses_what_it_cannot_express_and_names_it_all():
         released_weights(oblong, DDPMConfig(), "dit")
     with pytest.raises(UserError, match=r"process\.betas: cosine"):
         released_weights(oblong, DDPMConfig(betas="cosine"), "dit")
+
+
+def test_half_precision_is_read_as_fp32(golden_file, tmp_path):
+    weights = {k: v.half() for k, v in load_file(golden_file("dit")).items()}
+    save_file(weights, tmp_path / "dit.safetensors")
+    model = load_released(tmp_path / "dit.safetensors", 2)
+    assert model.dtype == torch.float32
+    name = "blocks.0.mlp.fc1.weight"
+    assert torch.equal(model.state_dict()[name], weights[name].float())
+
+
+def test_diffgens_own_folders_need_no_reading(tmp_path):
+    DiT(hidden_size=32, depth=1, num_heads=2).save_pretrained(tmp_path / "own")
+    with pytest.raises(UserError, match="diffgen's own"):
+        load_released(tmp_path / "own")
+    with pytest.raises(UserError, match=r"give .*own itself"):
+        load_released(next((tmp_path / "own").glob("*.safetensors")))

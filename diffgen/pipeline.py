@@ -17,9 +17,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from diffgen.card import model_card
-from diffgen.config.process import DDPMConfig, ProcessConfig, process_of
-from diffgen.config.source import Source, resolve
-from diffgen.config.stored import read_json
+from diffgen.config.process import ProcessConfig, process_of
+from diffgen.config.source import resolve
 from diffgen.config.vae import LatentFormat, own_format
 from diffgen.data.pixels import to_output
 from diffgen.errors import UserError
@@ -27,10 +26,9 @@ from diffgen.files import weights_digest
 from diffgen.guidance import CFG, Rule
 from diffgen.models.dit import DiT
 from diffgen.models.fit import check_stored
-from diffgen.models.released import load_released
-from diffgen.models.vae import LatentSpace, load_vae
+from diffgen.models.vae import LatentSpace
 from diffgen.processes import build_process
-from diffgen.sampling.adopted import adopted_scheduler, stated_prediction
+from diffgen.sampling.adopted import diffusers_parts
 from diffgen.sampling.geometry import Geometry
 from diffgen.sampling.labels import label_tensor
 from diffgen.sampling.noise import Generators, initial_noise
@@ -102,7 +100,9 @@ class DiffGenPipeline(DiffusionPipeline):
         hub = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
         source = resolve(str(pretrained_model_name_or_path), hub=hub)
         if source.diffusers:
-            return cls._from_diffusers(source, **kwargs)
+            pipe = cls(**diffusers_parts(source, **kwargs))
+            pipe._run = None
+            return pipe
         if "transformer" not in kwargs:
             check_stored(source.pipeline / "transformer")
         try:
@@ -111,31 +111,6 @@ class DiffGenPipeline(DiffusionPipeline):
             raise UserError(f"source: {source.pipeline} cannot be loaded: {error}") from error
         pipe._run = source.run
         return pipe
-
-    @classmethod
-    def _from_diffusers(
-        cls,
-        source: Source,
-        transformer: DiT | None = None,
-        scheduler: Scheduler | None = None,
-        vae: AutoencoderKL | None = None,
-        torch_dtype: torch.dtype = torch.float32,
-    ) -> "DiffGenPipeline":
-        """A DiTPipeline's weights in diffgen's model, walked by its own scheduler's settings."""
-        settings = read_json(
-            source.pipeline / "scheduler" / "scheduler_config.json",
-            "source",
-            f"{source.pipeline} has no scheduler (scheduler/scheduler_config.json)",
-        )
-        if transformer is None:
-            transformer = load_released(source.pipeline / "transformer")
-            transformer.register_to_config(prediction=stated_prediction(settings))
-        if scheduler is None and isinstance(source.process, DDPMConfig):
-            scheduler = adopted_scheduler(settings, source.process)
-        vae = vae or load_vae(source.pipeline)
-        pipe = cls(transformer, scheduler, list(source.class_names), vae)
-        pipe._run = None
-        return pipe if torch_dtype == torch.float32 else pipe.to(torch_dtype)
 
     def push_to_hub(
         self,

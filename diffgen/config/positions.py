@@ -1,9 +1,9 @@
 """How tokens learn where they are. The kind picks the implementation in diffgen/positions/."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from diffgen.config.base import Section, default_kind
 
@@ -79,6 +79,16 @@ class RopeConfig(_Position):
 
 Positions: TypeAlias = NoPosition | SinCosConfig | RopeConfig
 PositionConfig = Annotated[Positions, Field(discriminator="kind"), default_kind("rope")]
+
+
+def read_position(stated: Mapping[str, Any] | None) -> Positions:
+    """A saved positional encoding; None: the default one.
+
+    Raises:
+        ValueError: it is none (pydantic's ValidationError).
+    """
+    found: Positions = TypeAdapter(PositionConfig).validate_python(stated or {})
+    return found
 
 
 def position_changes(

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from diffgen.config.base import Size, indivisible
 from diffgen.config.diffusers_dit import class_names, dit_settings, is_dit_pipeline
 from diffgen.config.positions import (
-    PositionConfig,
     Positions,
     Scaling,
     SinCosConfig,
     Temperature,
     position_changes,
+    read_position,
 )
 from diffgen.config.process import ProcessConfig, process_of
 from diffgen.config.stored import EVERYTHING, from_hub, read_json
@@ -103,7 +103,7 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
             process=process_of(scheduler, model),
             latent=latent,
             has_vae=(path / "vae" / "config.json").exists(),
-            position=TypeAdapter(PositionConfig).validate_python(model.get("position") or {}),
+            position=read_position(model.get("position")),
         )
     except (KeyError, TypeError, ValueError) as error:
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)

@@ -1,21 +1,19 @@
 """DiT, the one backbone (Peebles and Xie 2023), on tokens that carry their coordinates."""
 
-from collections.abc import Mapping
 from typing import Any, get_args
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from diffgen.config.model import Attention, DiTConfig, Prediction, TimeConvention
 from diffgen.config.positions import (
-    PositionConfig,
     Positions,
     Scaling,
     Temperature,
     position_changes,
+    read_position,
 )
 from diffgen.models.attention import Layout, Packed, Padded
 from diffgen.models.blocks import Block, FinalLayer, TimestepEmbedder, modulation
@@ -269,16 +267,6 @@ class DiT(ModelMixin, ConfigMixin):
         """Times in the model's convention -> diffgen's, in [0, 1] with 1 = pure noise."""
         t = t / self.convention.scale
         return t if self.convention.direction == "noise" else 1 - t
-
-
-def read_position(position: Mapping[str, Any] | None) -> Positions:
-    """A positional encoding's configuration from a mapping; None: rotary.
-
-    Raises:
-        ValueError: it is none (pydantic's ValidationError).
-    """
-    found: Positions = TypeAdapter(PositionConfig).validate_python(position or {"kind": "rope"})
-    return found
 
 
 def _check_widths(hidden_size: int, num_heads: int, mlp: str, position: Positions) -> None:

@@ -8,8 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgen.config.positions import RopeConfig, Scaling, Temperature, position_changes
+from diffgen.config.positions import (
+    RopeConfig,
+    Scaling,
+    Temperature,
+    position_changes,
+    read_position,
+)
 from diffgen.positions import build_position, scaling
+from diffgen.positions.rope import rotate
 from diffgen.positions.temperature import logit_temperature
 
 SCALINGS = [name for name in get_args(Scaling) if name != "none"]
@@ -115,8 +122,6 @@ def test_a_larger_grid_changes_something_and_a_decoupled_axis_only_itself(name):
 @settings(deadline=None, max_examples=20)
 @given(rows=sides, columns=sides, down=st.floats(-50, 50), across=st.floats(-50, 50))
 def test_logits_depend_on_coordinate_differences_alone(name, rows, columns, down, across):
-    from diffgen.positions.rope import rotate
-
     encoding, size = rope(name), grid_of(rows, columns)
     coords = torch.tensor([[0.0, 0.0], [1.0, 4.0], [7.25, 2.0], [2.5, 0.25]])
     generator = torch.Generator().manual_seed(0)
@@ -169,8 +174,6 @@ def test_temperatures_at_and_below_the_trained_size():
 @pytest.mark.parametrize("kind", ["none", "sincos", "rope"])
 @pytest.mark.parametrize("name", [n for n in get_args(Temperature) if n != "none"])
 def test_every_encoding_takes_a_temperature(kind, name):
-    from diffgen.models.dit import read_position
-
     encoding = build_position(read_position({"kind": kind, "temperature": name}), 32, 2, GRID)
     expected = logit_temperature(name, grid_of(20, 9), GRID)
     assert torch.equal(encoding.logit_scale(grid_of(20, 9)), expected)

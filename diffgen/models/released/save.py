@@ -4,9 +4,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from diffgen.config.positions import read_position
 from diffgen.config.process import DDPMConfig, ProcessConfig
 from diffgen.errors import UserError
-from diffgen.models.dit import DiT, read_position
+from diffgen.models.dit import DiT
 from diffgen.models.released.tables import channels_last, convolution, position_table
 
 Target = Literal["dit", "sit", "fitv2"]

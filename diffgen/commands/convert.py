@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
@@ -50,12 +51,13 @@ def convert(config: ConvertConfig) -> None:
 def imported(config: ConvertConfig) -> DiffGenPipeline:
     """The source as a pipeline of diffgen's."""
     vae = None if config.vae is None else load_vae(config.vae)
-    try:
-        if not (config.source / "model_index.json").exists():
-            return pipeline_of(load_released(config.source, config.num_heads, config.family), vae)
+    if (config.source / "model_index.json").exists():
         replaced = {} if vae is None else {"vae": vae}
         return DiffGenPipeline.from_pretrained(config.source, **replaced)
-    except ValueError as error:
+    model = load_released(config.source, config.num_heads, config.family)
+    try:
+        return pipeline_of(model, vae)
+    except ValueError as error:  # they do not fit each other
         raise UserError(f"vae: {error}") from None
 
 
@@ -100,7 +102,12 @@ def finetune_yaml(pipe: DiffGenPipeline) -> str:
         name: getattr(model, name)
         for name in ("mlp_norm_eps", "time_freq_shift", "position", "time", "prediction")
     }
-    process_fields = {"kind": process.kind}
+    settings["guidance_channels"] = model.guidance_channels
+    process_fields: dict[str, Any] = {"kind": process.kind}
+    if process.kind == "flow" and not model.adaln_rank:  # SiT's; FiTv2's are logit-normal
+        process_fields["times"] = {"kind": "uniform"}
+    elif process.kind == "flow":
+        process_fields["times"] = {"kind": "logit_normal", "mean": 0.0}
     if isinstance(process, DDPMConfig):
         process_fields = process.model_dump(exclude={"weighting"})
     height, width = pipe.geometry.trained

@@ -87,6 +87,7 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
             if state.seen:  # a kill may have come between the checkpoint and its snapshot
                 exporter.snapshot(state)
     preview_model = copy.deepcopy(model)
+    preview_model.attention = "auto"  # it draws in fp32, which varlen cannot
 
     def preview(state: TrainingState) -> None:
         pipe = exporter.pipeline(preview_model, state.ema.preview.weights)

@@ -51,6 +51,11 @@ def dit_settings(folder: Path, field: str = "source") -> dict[str, Any]:
     for key in (*NEEDED, "patch_size", "num_embeds_ada_norm"):
         if type(config.get(key)) is not int or config[key] < 1:
             raise UserError(f"{field}: {path} has {key} {config.get(key)!r}, not a whole number")
+    channels, eps = config["in_channels"], config["norm_eps"]
+    if config["out_channels"] not in (None, channels, 2 * channels):
+        raise UserError(f"{field}: {path} has out_channels {config['out_channels']!r}")
+    if not isinstance(eps, float) or not 0 < eps < 1:
+        raise UserError(f"{field}: {path} has norm_eps {eps!r}, not between 0 and 1")
     return config
 
 

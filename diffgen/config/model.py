@@ -64,6 +64,9 @@ class DiTConfig(Section):
     time_freq_shift: Annotated[Literal[0, 1], ReadNumber] = 0
     """Frequencies of the time's sinusoids: DiT's, 10000^(-j / 128), or with 1 those of diffusers'
     DiT, 10000^(-j / 127)."""
+    guidance_channels: int | None = Field(default=None, ge=1)
+    """Guidance acts on the first so many channels, as released DiT, SiT and FiT are sampled (3);
+    none: on all."""
     attention: Attention = "auto"
     """Backend: sdpa (torch's), varlen (flash attention, no padding; a GPU and bf16), xformers (a
     GPU, extra gpu); auto: varlen for packed sequences in bf16, else sdpa."""

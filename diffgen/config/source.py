@@ -122,6 +122,17 @@ def _diffusers_source(
     latent = find_vae(str(path), field).format
     if latent.channels != model["in_channels"]:
         raise UserError(f"{field}: {path} has {model['in_channels']} channels, its vae {latent}")
+    if model["sample_size"] % model["patch_size"]:
+        raise UserError(
+            f"{field}: {path} has sample_size {model['sample_size']}, no multiple of its patch"
+        )
+    try:
+        process = process_of({"_class_name": "DDIMScheduler", **scheduler}, model)
+    except (TypeError, ValueError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"{field}: the scheduler of {path} is damaged: {why}") from None
+    if process.kind != "ddpm":
+        raise UserError(f"{field}: {path} has a flow's scheduler, but diffusers' DiT is a DDPM")
     side = model["sample_size"] * latent.factor
     return Source(
         pipeline=path,
@@ -131,7 +142,7 @@ def _diffusers_source(
         class_names=class_names(index, model["num_embeds_ada_norm"]),
         in_channels=model["in_channels"],
         sample_size=(side, side),
-        process=process_of({"_class_name": "DDIMScheduler", **scheduler}, model),
+        process=process,
         latent=latent,
         has_vae=True,
         position=SinCosConfig(),
@@ -158,6 +169,9 @@ def position_problems(
         position_changes(source.position, scaling, temperature)
     except ValueError as error:
         yield str(error)
+    token = source.factor * source.patch_size
+    if temperature not in (None, "none") and max(source.sample_size) < 2 * token:
+        yield f"temperature: {temperature} needs a model trained on more than one token"
 
 
 def size_problems(field: str, sizes: list[Size], source: Source) -> Iterator[str]:

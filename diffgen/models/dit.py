@@ -18,7 +18,7 @@ from diffgen.config.positions import (
 from diffgen.models.attention import Layout, Packed, Padded
 from diffgen.models.blocks import Block, FinalLayer, TimestepEmbedder, modulation
 from diffgen.models.tokens import grid_coords, patchify, unpatchify
-from diffgen.positions import build_position
+from diffgen.positions import Position, build_position
 
 
 class TokenEmbedder(nn.Module):
@@ -105,6 +105,7 @@ class DiT(ModelMixin, ConfigMixin):
                 f"prediction must be one of {get_args(Prediction)}, not {prediction!r}"
             )
         _check_widths(hidden_size, num_heads, mlp, position_config)
+        _check_numbers(adaln_rank, mlp_norm_eps, time_freq_shift, guidance_channels)
         features = in_channels * patch_size**2
         self.x_embedder = TokenEmbedder(features, hidden_size)
         self.t_embedder = TimestepEmbedder(hidden_size, shift=time_freq_shift)
@@ -121,6 +122,7 @@ class DiT(ModelMixin, ConfigMixin):
         self.patch_size = patch_size
         self.num_classes = num_classes
         self.attention: Attention = "auto"
+        self._stated_encoding: Position | None = None  # while another one is used
         self._initialise()
 
     @classmethod
@@ -155,6 +157,7 @@ class DiT(ModelMixin, ConfigMixin):
             position=config.position.model_dump(),
             time=config.time.model_dump(),
             prediction=config.prediction,
+            guidance_channels=config.guidance_channels,
         )
         model.attention = config.attention
         return model
@@ -167,6 +170,10 @@ class DiT(ModelMixin, ConfigMixin):
         Raises:
             ValueError: a scaling for an encoding that is not rotary.
         """
+        if scaling is None and temperature is None:
+            self.encoding = self._stated_encoding or self.encoding
+            return
+        self._stated_encoding = self._stated_encoding or self.encoding
         stated = read_position(self.config.position)
         changes = position_changes(stated, scaling, temperature)
         changed = read_position({**stated.model_dump(), **changes})
@@ -275,6 +282,16 @@ def _check_widths(hidden_size: int, num_heads: int, mlp: str, position: Position
     if hidden_size % num_heads:
         raise ValueError(f"num_heads {num_heads} does not divide hidden_size {hidden_size}")
     _check_position(hidden_size, num_heads, position)
+
+
+def _check_numbers(rank: Any, eps: Any, shift: Any, guided: Any) -> None:
+    for name, value in (("adaln_rank", rank), ("guidance_channels", guided)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{name} must be None or 1 or more, not {value!r}")
+    if type(eps) not in (int, float) or not 0 < eps < 1:
+        raise ValueError(f"mlp_norm_eps must be between 0 and 1, not {eps!r}")
+    if shift not in (0, 1):
+        raise ValueError(f"time_freq_shift must be 0 or 1, not {shift!r}")
 
 
 def _check_position(hidden_size: int, num_heads: int, position: Positions) -> None:

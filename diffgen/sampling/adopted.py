@@ -11,7 +11,6 @@ from diffusers import (
     DPMSolverMultistepScheduler,
 )
 
-from diffgen.config.model import Prediction
 from diffgen.config.process import DDPMConfig
 from diffgen.config.source import Source
 from diffgen.config.stored import read_json
@@ -22,8 +21,17 @@ from diffgen.models.vae import load_vae
 from diffgen.sampling.ddpm_steps import DDPMSolver
 
 log = logging.getLogger(__name__)
+# Settings of DPM-Solver that choose noise levels, or that a walk to the very image cannot take.
+DPM_USUAL = {
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "use_lu_lambdas": False,
+    "final_sigmas_type": "zero",
+    "euler_at_final": False,
+    "algorithm_type": "dpmsolver++",
+}
 SOLVERS = (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler)
-PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 
 
 def diffusers_parts(
@@ -43,7 +51,6 @@ def diffusers_parts(
     settings = read_json(file, "source", f"{file} is missing")
     if transformer is None:
         transformer = load_released(folder / "transformer")
-        transformer.register_to_config(prediction=stated_prediction(settings))
     if scheduler is None:
         assert isinstance(source.process, DDPMConfig)  # resolve read it from this scheduler
         scheduler = adopted_scheduler(settings, source.process)
@@ -61,8 +68,16 @@ def adopted_scheduler(settings: dict[str, Any], process: DDPMConfig) -> DDPMSolv
     """A scheduler of the same class and settings that is handed x0.
 
     The spacing of its steps, clipping and thresholds stay; one of a class diffgen does not walk
-    with becomes DDIM on the same steps, which is logged.
+    with becomes DDIM on the same steps, and settings of DPM-Solver that choose noise levels are
+    left out, which is logged.
+
+    Raises:
+        UserError: a spacing or an offset of its steps is unknown.
     """
+    ignored = [key for key, usual in DPM_USUAL.items() if settings.get(key, usual) != usual]
+    if ignored:
+        log.warning("scheduler: %s of it are not kept; diffgen chooses noise levels", ignored)
+        settings = settings | {key: DPM_USUAL[key] for key in ignored}
     name = settings.get("_class_name")
     kind = next((solver for solver in SOLVERS if solver.__name__ == name), DDIMScheduler)
     if kind.__name__ != name:
@@ -70,17 +85,10 @@ def adopted_scheduler(settings: dict[str, Any], process: DDPMConfig) -> DDPMSolv
     changes: dict[str, Any] = {"prediction_type": "sample"}
     if str(settings.get("variance_type", "")).startswith("learned"):
         changes["variance_type"] = "learned" if process.learned_variance else "fixed_small"
+    if settings.get("timestep_spacing", "leading") not in ("leading", "trailing", "linspace"):
+        raise UserError(f"scheduler: timestep_spacing {settings['timestep_spacing']!r} is unknown")
+    offset = settings.get("steps_offset", 0)
+    if type(offset) is not int or not 0 <= offset < process.num_train_timesteps:
+        raise UserError(f"scheduler: steps_offset {offset!r} is no step")
     adopted: DDPMSolver = kind.from_config(settings, **changes)
     return adopted
-
-
-def stated_prediction(settings: dict[str, Any]) -> Prediction:
-    """What the model predicts, as its scheduler was told.
-
-    Raises:
-        UserError: it is none of epsilon, v_prediction and sample.
-    """
-    stated = settings.get("prediction_type", "epsilon")
-    if stated not in PREDICTIONS:
-        raise UserError(f"scheduler: prediction_type {stated!r} is not one of {list(PREDICTIONS)}")
-    return PREDICTIONS[stated]

@@ -9,7 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from diffgen.cli import main
+from diffgen.config.command_line import parse
 from diffgen.config.process import DDPMConfig
+from diffgen.config.train import TrainConfig
 from diffgen.models import DiT, released_weights
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +95,7 @@ def test_a_converted_model_fine_tunes_on_other_classes_and_another_size(run, pla
     assert said.count("started afresh") == 1
     config = json.loads((place / "tuned/pipeline/transformer/config.json").read_text())
     assert config["prediction"] == "eps"
+    assert config["guidance_channels"] == 3
     assert config["out_channels"] == 6
     assert config["sample_size"] == [24, 32]
     lines = (place / "tuned/metrics.jsonl").read_text().splitlines()
@@ -110,12 +113,39 @@ def test_recipes_train_shrunk_and_leave_as_published(run, place, recipe):
     assert ("global_adaLN_modulation.1.weight" in weights) == (recipe == "fitv2")
     assert ("pos_embed" in weights) == (recipe == "sit")
     again = ("convert", f"{recipe}.safetensors", f"{recipe}-again", "--num-heads", "2")
-    if recipe == "sit":
-        run(*again)
-        own = load_file(place / "sit/pipeline/transformer/diffusion_pytorch_model.safetensors")
-        read = next((place / "sit-again/transformer").glob("*.safetensors"))
-        back = load_file(read)
-        assert all(torch.equal(own[name], back[name]) for name in own)
+    run(*again)
+    stem = "transformer/diffusion_pytorch_model.safetensors"
+    own = load_file(place / recipe / "pipeline" / stem)
+    back = load_file(place / f"{recipe}-again" / stem)
+    assert all(torch.equal(own[name], back[name]) for name in own)
+
+
+def test_the_dit_recipe_leaves_as_published(run, place):
+    argv = [*SHRUNK, "--model.patch-size", "4", "--sampling.steps", "2"]
+    run("train", "--config", str(ROOT / "configs/dit.yaml"), *argv, "--out", "dit")
+    run("convert", "dit", "own-dit.pt", "--to", "dit")
+    run("convert", "own-dit.pt", "dit-again", "--num-heads", "2")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "size", "count"),
+    [
+        ("fitv2", "FiTv2-B", 128_149_072),
+        ("fitv2", "FiTv2-XL", 671_045_776),
+        ("fitv2", "FiTv2-3B", 2_971_928_080),
+        ("dit", "XL", 674_834_720),
+    ],
+)
+def test_recipes_have_the_published_number_of_parameters(recipe, size, count):
+    config = parse(
+        TrainConfig, ["--config", str(ROOT / f"configs/{recipe}.yaml"), "--model.size", size], ""
+    )
+    with torch.device("meta"):
+        model = DiT.build(
+            config.model, num_classes=1000, in_channels=4, sample_size=(32, 32),
+            learned_variance=config.process.learned_variance,
+        )  # fmt: skip
+    assert sum(p.numel() for p in model.parameters()) == count
 
 
 @pytest.mark.parametrize(

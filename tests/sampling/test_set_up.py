@@ -7,6 +7,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from diffgen.config.process import DDPMConfig
 from diffgen.config.sampling import SamplingConfig
 from diffgen.guidance import CFG
+from diffgen.positions import Position
 from diffgen.sampling.batches import set_up
 from diffgen.sampling.schedulers import build_scheduler
 from tests.tiny import build, draw
@@ -68,3 +69,14 @@ def test_guidance_may_act_on_the_first_channels_alone():
     torch.testing.assert_close(partly[:, :1], whole[:, :1])
     torch.testing.assert_close(partly[:, 1:], off[:, 1:])
     assert (whole[:, 1:] - off[:, 1:]).abs().max() > 1e-3
+
+
+def test_an_encoding_put_into_a_model_stays_there():
+    pipe = build(position={"kind": "rope", "additive": False})
+    own = Position()
+    pipe.transformer.encoding = own
+    set_up(pipe, SamplingConfig(scheduler="euler"))
+    assert pipe.transformer.encoding is own
+    set_up(pipe, SamplingConfig(scheduler="euler", scaling="pi"))
+    set_up(pipe, SamplingConfig(scheduler="euler"))
+    assert pipe.transformer.encoding is own

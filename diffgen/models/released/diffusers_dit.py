@@ -5,7 +5,6 @@ in the time's sinusoids (whose last frequency is 1e-4) and in guidance on all ch
 keeps a copy of the time and label embedders.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,13 @@ import torch
 from torch import Tensor
 
 from diffgen.config.diffusers_dit import dit_settings
+from diffgen.config.stored import read_json
 from diffgen.errors import UserError
 from diffgen.models.released.layouts import Read, hidden_ratio
 from diffgen.models.released.read import read_checkpoint
 from diffgen.models.released.tables import channels_first, flat_convolution
 
+PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 EMBEDDERS = {
     "timestep_embedder.linear_1": "t_embedder.mlp.0",
     "timestep_embedder.linear_2": "t_embedder.mlp.2",
@@ -70,9 +71,20 @@ def read_diffusers(folder: Path, field: str = "source") -> Read:
         "num_classes": config["num_embeds_ada_norm"],
         "position": {"kind": "sincos"},
         "time": {"direction": "noise", "scale": 1000},
-        "prediction": "eps",
+        "prediction": _prediction(folder, field),
     }
     return Read(settings, ours)
+
+
+def _prediction(folder: Path, field: str) -> str:
+    """What the scheduler beside the transformer was told; eps where there is none."""
+    file = folder.parent / "scheduler" / "scheduler_config.json"
+    settings = read_json(file, field, "") if file.exists() else {}
+    stated = settings.get("prediction_type", "epsilon")
+    if stated not in tuple(PREDICTIONS):
+        known = ", ".join(PREDICTIONS)
+        raise UserError(f"{field}: {file} has prediction_type {stated!r}, none of {known}")
+    return PREDICTIONS[stated]
 
 
 def _renamed(weights: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
@@ -116,7 +128,12 @@ def _stored(folder: Path, field: str) -> dict[str, Tensor]:
             return read_checkpoint(whole, field).weights
         if index.exists():
             found: dict[str, Any] = {}
-            for name in sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values())):
+            shards = read_json(index, field, "").get("weight_map")
+            if not isinstance(shards, dict) or not shards:
+                raise UserError(f"{field}: {index} lists no shards (weight_map)")
+            for name in sorted(set(map(str, shards.values()))):
+                if Path(name).name != name:
+                    raise UserError(f"{field}: {index} lists {name}, outside of its folder")
                 found |= read_checkpoint(folder / name, field).weights
             return found
     raise UserError(f"{field}: {folder} holds no weights (diffusion_pytorch_model.safetensors)")

@@ -78,6 +78,8 @@ def read_fit(weights: dict[str, Tensor], heads: int | None) -> Read:
     if features % FIT_PATCH**2:
         raise UserError(f"x_embedder.proj.weight: {features} features are no patches of 2 x 2")
     second = "global_adaLN_modulation.1.weight" in weights
+    if not second and "blocks.0.adaLN_modulation.2.weight" in weights:
+        raise UserError("global_adaLN_modulation.1.weight is missing")
     if rows.numel() != features * (1 if second else 2):
         raise UserError(
             f"final_layer.linear.bias: {rows.numel()} outputs for {features} inputs, but "
@@ -110,6 +112,8 @@ def conventions(prediction: Literal["eps", "velocity"]) -> dict[str, Any]:
 def _common(weights: dict[str, Tensor], width: int, heads: int | None) -> dict[str, Any]:
     depth = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
     table = _get(weights, "y_embedder.embedding_table.weight")
+    if len(table) < 1:
+        raise UserError("y_embedder.embedding_table.weight is empty")
     return {
         "hidden_size": width,
         "depth": depth,

@@ -1,6 +1,9 @@
 """Published checkpoints as diffgen models."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,7 +14,7 @@ from diffgen.models.dit import DiT
 from diffgen.models.fit import misfit, shapes
 from diffgen.models.released.diffusers_dit import read_diffusers
 from diffgen.models.released.layouts import Family, Read, read_dit, read_fit
-from diffgen.models.released.read import Checkpoint, read_checkpoint
+from diffgen.models.released.read import read_checkpoint
 
 
 def load_released(
@@ -63,34 +66,41 @@ def _read_file(path: Path, heads: int | None, family: Family | None) -> Read:
             f"it is none of DiT, SiT, FiT and FiTv2 (its first weight is {next(iter(weights))})"
         )
     if fit:
-        found: Family = "fitv2" if "global_adaLN_modulation.1.weight" in weights else "fit"
+        found: Family = "fitv2" if "blocks.0.adaLN_modulation.2.weight" in weights else "fit"
         if family not in (None, found):
             raise UserError(f"family: {path} is {found}, not {family}")
         return read_fit(weights, heads)
     if family in ("fit", "fitv2"):
         raise UserError(f"family: {path} is dit or sit, not {family}")
-    return read_dit(weights, heads, family or told_family(path, checkpoint))
+    return read_dit(weights, heads, told_family(path, checkpoint.args, family))
 
 
-def told_family(path: Path, checkpoint: Checkpoint) -> Family:
-    """dit or sit, by the model's name among the training arguments or by the file's.
+def told_family(path: Path, args: Mapping[str, Any], given: Family | None) -> Family:
+    """dit or sit: as ``given``, by the model's name among the training arguments, or the file's.
 
     Raises:
-        UserError: neither tells, or it is a SiT trained on another path or prediction.
+        UserError: nothing tells, it contradicts what is given, or it is a SiT trained on another
+            path or prediction.
     """
-    args = checkpoint.args
-    for hint in (str(args.get("model", "")), path.name):
-        if "sit" in hint.lower():
-            for key, wanted in (("path_type", "Linear"), ("prediction", "velocity")):
-                if args.get(key, wanted) != wanted:
-                    raise UserError(f"it was trained with {key} {args[key]}; known is {wanted}")
-            return "sit"
-        if "dit" in hint.lower():
-            return "dit"
-    raise UserError(
-        f"family: DiT and SiT name their weights alike, and nothing in {path} tells which it is; "
-        "give family dit or sit"
-    )
+    told = _named(str(args.get("model", "")))
+    if told and given and told != given:
+        raise UserError(f"family: {given} is given, but {path} was trained as {args['model']}")
+    family = given or told or _named(path.stem)
+    if family is None:
+        raise UserError(
+            f"family: DiT and SiT name their weights alike, and nothing in {path} tells which it "
+            "is; give family dit or sit"
+        )
+    for key, wanted in (("path_type", "Linear"), ("prediction", "velocity")):
+        if family == "sit" and args.get(key, wanted) != wanted:
+            raise UserError(f"it was trained with {key} {args[key]}; known is {wanted}")
+    return family
+
+
+def _named(text: str) -> Family | None:
+    """The one of the words dit and sit that stands in ``text``; None: neither, or both."""
+    words = set(re.findall(r"(?<![a-z])(dit|sit)(?![a-z])", text.lower()))
+    return words.pop() if len(words) == 1 else None
 
 
 def _build(read: Read) -> DiT:

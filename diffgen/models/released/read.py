@@ -43,15 +43,17 @@ def read_checkpoint(path: Path, field: str = "source") -> Checkpoint:
     content = _load(path, field)
     args = content.get("args")
     for name in NESTED:
-        if isinstance(content.get(name), dict):
+        if isinstance(content.get(name), dict) and content[name]:
             content = content[name]
             break
-    odd = next((k for k, v in content.items() if not isinstance(v, Tensor)), None)
+    named = (k for k, v in content.items() if not isinstance(v, Tensor) or not isinstance(k, str))
+    odd = next(named, None)
     if odd is not None or not content:
         what = f"{odd!r} is no tensor" if content else "it is empty"
         raise UserError(f"{field}: {path} holds no state dict, {what}")
     weights = _without_prefix(content)
-    return Checkpoint(weights, vars(args) if isinstance(args, Namespace) else {})
+    args = vars(args) if isinstance(args, Namespace) else args
+    return Checkpoint(weights, args if isinstance(args, dict) else {})
 
 
 def _load(path: Path, field: str) -> dict[str, Any]:
@@ -83,6 +85,8 @@ def _reason(error: Exception) -> str:
     code = re.search(r"GLOBAL (\S+)", text) or re.search(r"Unsupported class (\S+)", text)
     if code:
         return f"its pickle asks for {code[1].rstrip('.')}, which is code and not run"
+    if "weights_only" in text:  # torch's advice is to run it all the same
+        return "it is no pickle of tensors alone, and nothing else is loaded"
     return text.splitlines()[0] if text else f"it is damaged ({type(error).__name__})"
 
 

@@ -4,12 +4,13 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from diffgen.config.positions import read_position
+from diffgen.config.positions import RopeConfig, SinCosConfig, read_position
 from diffgen.config.process import DDPMConfig, ProcessConfig
 from diffgen.errors import UserError
 from diffgen.models.dit import DiT
 from diffgen.models.released.tables import channels_last, convolution, position_table
 
+FIT_TEMPERATURES = ("none", "log_ratio_2x", "log_side_2x")  # with ntk: its pro2 and pro1
 Target = Literal["dit", "sit", "fitv2"]
 
 
@@ -17,7 +18,8 @@ def released_weights(model: DiT, process: ProcessConfig, target: Target) -> dict
     """The state dict of ``model`` as the released code of ``target`` loads it.
 
     What the layout holds outside the weights (depth, width, heads, classes, learned variance, the
-    base of the rotary frequencies) is given to that code as it was to diffgen.
+    base and scaling of the rotary frequencies, FiTv2's temperature) is given to that code as it
+    was to diffgen.
 
     Raises:
         UserError: the released code cannot compute what the model computes; every field that
@@ -68,12 +70,22 @@ def misfits(model: DiT, process: ProcessConfig, target: Target) -> list[str]:
         "model.position.kind": position.kind,
         "process.kind": process.kind,
     }
+    if isinstance(position, RopeConfig) and target == "fitv2":
+        wanted["model.position.additive"], found["model.position.additive"] = (
+            False,
+            position.additive,
+        )
+    allowed = FIT_TEMPERATURES if target == "fitv2" else ("none",)
+    if position.temperature not in allowed:
+        wanted["model.position.temperature"] = " or ".join(allowed)
+        found["model.position.temperature"] = position.temperature
+    if isinstance(position, SinCosConfig) and target != "fitv2":
+        wanted["model.position.interpolate"] = True
+        found["model.position.interpolate"] = position.interpolate
+    if isinstance(position, RopeConfig) and position.scaling in ("riflex", "time_aware"):
+        wanted["model.position.scaling"] = "none, pi, ntk, ntk_by_parts or yarn"
+        found["model.position.scaling"] = position.scaling
     if target == "fitv2":
-        if position.kind == "rope":
-            wanted["model.position.additive"], found["model.position.additive"] = (
-                False,
-                position.additive,
-            )
         wanted["model.mlp_ratio"], found["model.mlp_ratio"] = 4.0, config.mlp_ratio
         wanted["model.patch_size"], found["model.patch_size"] = 2, config.patch_size
         if (config.out_channels or config.in_channels) != config.in_channels:

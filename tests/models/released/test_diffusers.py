@@ -11,6 +11,7 @@ from diffusers import (
     DDIMScheduler,
     DiTPipeline,
     DiTTransformer2DModel,
+    DPMSolverMultistepScheduler,
     PNDMScheduler,
 )
 from PIL import Image
@@ -173,6 +174,9 @@ def test_embedders_that_differ_are_refused_by_name(copy):
         ("num_layers", 2, r"transformer_blocks\.2"),
         ("num_attention_heads", 3, "shape"),
         ("sample_size", None, "sample_size"),
+        ("sample_size", 9, "no multiple of its patch"),
+        ("out_channels", "8", "out_channels '8'"),
+        ("norm_eps", "x", "norm_eps 'x'"),
         ("_class_name", "UNet2DModel", "UNet2DModel"),
     ],
 )
@@ -181,6 +185,64 @@ def test_configurations_that_are_not_dits_are_refused(copy, field, value, told):
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
     with pytest.raises(UserError, match=told):
         DiffGenPipeline.from_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("_class_name", "FlowMatchEulerDiscreteScheduler", "a flow's scheduler"),
+        ("num_train_timesteps", "x", "is damaged"),
+        ("prediction_type", ["x"], "prediction_type"),
+        ("timestep_spacing", "foo", "timestep_spacing 'foo'"),
+        ("steps_offset", 1000, "steps_offset 1000"),
+        ("beta_schedule", "scaled_linear", "betas"),
+    ],
+)
+def test_schedulers_that_cannot_walk_are_refused(copy, field, value, told):
+    path = copy / "scheduler/scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(UserError, match=told):
+        DiffGenPipeline.from_pretrained(copy)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_other_steps_and_predictions(peer, tmp_path, spacing, prediction):
+    settings = {"timestep_spacing": spacing, "prediction_type": prediction, "clip_sample": False}
+    other = DiTPipeline(peer.transformer, peer.vae, DDIMScheduler(**settings))
+    other.set_progress_bar_config(disable=True)
+    other.save_pretrained(tmp_path / "dit")
+    found = ours(DiffGenPipeline.from_pretrained(tmp_path / "dit"), 10, 4.0)
+    assert np.abs(theirs(other, 10, 4.0) - found).max() < 1 / 255
+    model = load_released(tmp_path / "dit")  # the scheduler beside it is asked
+    assert (
+        model.config.prediction
+        == {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}[prediction]
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*algorithm_type:FutureWarning")
+def test_noise_levels_of_a_dpm_solver_are_left_out_and_told(peer, tmp_path, caplog):
+    odd = {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"}
+    scheduler = DPMSolverMultistepScheduler(beta_start=1e-4, beta_end=0.02, **odd)
+    DiTPipeline(peer.transformer, peer.vae, scheduler).save_pretrained(tmp_path / "dpm")
+    pipe = DiffGenPipeline.from_pretrained(tmp_path / "dpm")
+    assert "final_sigmas_type" in caplog.text
+    assert np.isfinite(ours(pipe, 4, 4.0)).all()
+
+
+def test_a_damaged_index_of_shards(copy):
+    folder = copy / "transformer"
+    (folder / "diffusion_pytorch_model.safetensors").unlink()
+    index = folder / "diffusion_pytorch_model.safetensors.index.json"
+    for content, told in (
+        ("{}", "lists no shards"),
+        ("[]", "not a JSON object"),
+        ('{"weight_map": {"a": "../../x.safetensors"}}', "outside of its folder"),
+    ):
+        index.write_text(content)
+        with pytest.raises(UserError, match=told):
+            DiffGenPipeline.from_pretrained(copy)
 
 
 def test_weights_in_an_old_pickle_are_read(copy, folder):

@@ -62,8 +62,13 @@ def test_a_training_checkpoint_gives_its_average_and_its_family(golden_file, tmp
     same(released_weights(found, FlowConfig(), "sit"), ema)
     args.path_type = "GVP"
     torch.save({"ema": ema, "args": args}, file)
-    with pytest.raises(UserError, match="path_type GVP"):
-        load_released(file, 2)
+    for family in (None, "sit"):
+        with pytest.raises(UserError, match="path_type GVP"):
+            load_released(file, 2, family)
+    with pytest.raises(UserError, match="was trained as SiT-XL/2"):
+        load_released(file, 2, "dit")
+    torch.save({"ema": {}, "model": ema, "args": {"model": "DiT-S/2"}}, file)
+    assert load_released(file, 2).config.prediction == "eps"
 
 
 def test_a_first_fit(tmp_path):
@@ -176,6 +181,9 @@ def test_heads_too_thin_for_a_rotation(golden_file):
     ("name", "family", "told"),
     [
         ("model.safetensors", None, "family: DiT and SiT name their weights alike"),
+        ("position.safetensors", None, "family: DiT and SiT name their weights alike"),
+        ("edited.safetensors", None, "family: DiT and SiT name their weights alike"),
+        ("sit-from-dit.safetensors", None, "family: DiT and SiT name their weights alike"),
         ("model.safetensors", "fitv2", "not fitv2"),
         ("dit.txt", None, "none of"),
         ("absent.pt", None, "does not exist"),
@@ -203,13 +211,29 @@ def test_a_layout_refuses_what_it_cannot_express_and_names_it_all():
         released_weights(oblong, DDPMConfig(betas="cosine"), "dit")
 
 
-def test_half_precision_is_read_as_fp32(golden_file, tmp_path):
-    weights = {k: v.half() for k, v in load_file(golden_file("dit")).items()}
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_read_as_fp32(golden_file, tmp_path, dtype):
+    weights = {k: v.to(dtype) for k, v in load_file(golden_file("dit")).items()}
     save_file(weights, tmp_path / "dit.safetensors")
     model = load_released(tmp_path / "dit.safetensors", 2)
     assert model.dtype == torch.float32
     name = "blocks.0.mlp.fc1.weight"
     assert torch.equal(model.state_dict()[name], weights[name].float())
+
+
+@pytest.mark.parametrize(
+    ("target", "position", "told"),
+    [
+        ("sit", {"kind": "sincos", "temperature": "log_ratio_2x"}, "temperature: log_ratio_2x"),
+        ("sit", {"kind": "sincos", "interpolate": False}, "interpolate: False"),
+        ("fitv2", {"kind": "rope", "scaling": "time_aware"}, "scaling: time_aware"),
+        ("fitv2", {"kind": "rope", "temperature": "sqrt_log"}, "temperature: sqrt_log"),
+    ],
+)
+def test_a_layout_refuses_encodings_it_lacks(target, position, told):
+    model = DiT(position=position)
+    with pytest.raises(UserError, match=f"model.position.{told}"):
+        released_weights(model, FlowConfig(), target)
 
 
 def test_diffgens_own_folders_need_no_reading(tmp_path):

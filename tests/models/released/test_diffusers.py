@@ -22,6 +22,9 @@ from diffgen.config.source import resolve
 from diffgen.errors import UserError
 from diffgen.models import load_released
 
+# diffusers hands a tensor to numpy the old way.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 LABELS = [3, 417, 999]
 
 

@@ -44,7 +44,7 @@ def convert(config: ConvertConfig) -> None:
     print(f"draw with: diffgen sample {place} --scheduler {solver}{vae}")
     print(
         f"fine-tune with: diffgen train --config {place}/finetune.yaml --init {place}{trained} "
-        "--data.kind folder --data.path DIR"
+        "--data.kind folder --data.path DIR --out runs/tuned"
     )
 
 

@@ -1,6 +1,7 @@
 """The backbone: widths, depth, and the convention its time input is written in."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -24,6 +25,18 @@ SIZES: dict[str, tuple[int, int, int]] = {
 
 Prediction = Literal["velocity", "eps", "v", "x0"]
 Attention = Literal["auto", "sdpa", "varlen", "xformers"]
+
+
+def attention_problems(asked: Attention, cuda: bool, half: bool) -> Iterator[str]:
+    """Why a backend cannot run on a GPU (``cuda``) or without, in bf16 (``half``) or fp32."""
+    if asked in ("auto", "sdpa"):
+        return
+    if not cuda:
+        yield f"attention: {asked} needs a GPU; take sdpa or auto"
+    elif asked == "varlen" and not half:
+        yield "attention: varlen needs bf16; take sdpa or auto in fp32"
+    if asked == "xformers" and find_spec("xformers") is None:
+        yield "attention: xformers is not installed (pip install 'diffgen[gpu]')"
 
 
 class TimeConvention(Section):

@@ -70,7 +70,10 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
     path, run = _present(Path(source)), None
     if not path.exists():
         path = from_hub(source, field, ALLOWED, EVERYTHING, hub or {})
-        if not any(path.glob("transformer/*.safetensors")):  # old diffusers wrote pickles
+        parts = ("transformer", "vae")
+        if is_dit_pipeline(_read(path / "model_index.json", field)) and not all(
+            any(path.glob(f"{part}/*.safetensors")) for part in parts
+        ):  # old diffusers wrote pickles
             path = from_hub(source, field, ALLOWED, [*EVERYTHING, "*/*.bin"], hub or {})
     elif not path.is_dir():
         raise UserError(f"{field}: {source} is a file; give {ALLOWED}")

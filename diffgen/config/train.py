@@ -1,7 +1,6 @@
 """The configuration of a training run. Its defaults are the demo recipe."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated, Literal
@@ -11,7 +10,7 @@ from pydantic import Field
 from diffgen.config.base import Section, Size, default_kind, indivisible, parse_size
 from diffgen.config.data import DataConfig, ShapesConfig
 from diffgen.config.ema import EMAConfig, PowerEMAConfig
-from diffgen.config.model import DiTConfig
+from diffgen.config.model import DiTConfig, attention_problems
 from diffgen.config.optimizer import MuonConfig, OptimizerConfig, ScheduleConfig
 from diffgen.config.positions import position_changes
 from diffgen.config.process import (
@@ -115,7 +114,11 @@ class TrainConfig(Section):
             position_changes(self.model.position, drawn.scaling, drawn.temperature)
         except ValueError as error:
             yield f"sampling.{error}"
-        yield from self._attention_problems()
+        cuda = self.device != "cpu" and not accelerator_absent()
+        for problem in attention_problems(
+            self.model.attention, cuda, self.train.precision == "bf16"
+        ):
+            yield f"model.{problem}"
         if self.train.batch_size % self.train.accumulation:
             yield (
                 f"train.accumulation: {self.train.accumulation} does not divide "
@@ -144,18 +147,6 @@ class TrainConfig(Section):
             return resumed_format(self.out)
         return find_vae(self.vae.path, "vae.path", self.vae.revision).format
 
-    def _attention_problems(self) -> Iterator[str]:
-        """Yield what a backend needs and this machine or configuration lacks."""
-        asked = self.model.attention
-        if asked not in ("varlen", "xformers"):
-            return
-        if self.device == "cpu" or accelerator_absent():
-            yield f"model.attention: {asked} needs a GPU; take sdpa or auto"
-        elif asked == "varlen" and self.train.precision != "bf16":
-            yield "model.attention: varlen needs train.precision bf16"
-        if asked == "xformers" and find_spec("xformers") is None:
-            yield "model.attention: xformers is not installed (pip install 'diffgen[gpu]')"
-
     def _resumed(self) -> bool:
         return any((self.out / "checkpoints").glob("images-*"))
 
@@ -163,15 +154,13 @@ class TrainConfig(Section):
         for field, sizes in (("data.size", [self.data.size]), ("report.sizes", self.report.sizes)):
             for size in sizes:
                 yield from indivisible(field, size, self.model.patch_size, factor)
-        if self.model.position.temperature != "none":
-            sides = [
-                side // (factor * self.model.patch_size) for side in parse_size(self.data.size)
-            ]
-            if max(sides) < 2:
-                yield (
-                    f"model.position.temperature: {self.model.position.temperature} needs training "
-                    f"images of more than one token, data.size {self.data.size} is one"
-                )
+        token = factor * self.model.patch_size
+        warm = {self.model.position.temperature, self.sampling.temperature} - {"none", None}
+        if warm and max(parse_size(self.data.size)) < 2 * token:
+            yield (
+                f"temperature: {warm.pop()} needs training images of more than one token, "
+                f"data.size {self.data.size} is one"
+            )
 
     def _init_problems(self, latent: LatentFormat | None) -> Iterator[str]:
         """Yield channels of ``init`` that are not those of this model."""

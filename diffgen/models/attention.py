@@ -3,13 +3,12 @@
 import logging
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffgen.config.model import Attention
+from diffgen.config.model import Attention, attention_problems
 
 log = logging.getLogger(__name__)
 
@@ -95,25 +94,13 @@ def chosen_backend(asked: Attention, packed: bool, cuda: bool, half: bool) -> At
     Raises:
         ValueError: it cannot run there.
     """
-    for problem in backend_problems(asked, cuda, half):
-        raise ValueError(f"attention: {problem}")
+    for problem in attention_problems(asked, cuda, half):
+        raise ValueError(problem)
     backend = asked
     if asked == "auto":
         backend = "varlen" if packed and cuda and half else "sdpa"
     log.info("attention: %s for %s sequences", backend, "packed" if packed else "padded")
     return backend
-
-
-def backend_problems(asked: Attention, cuda: bool, half: bool) -> list[str]:
-    """Why a backend cannot run; empty: it can."""
-    if asked in ("auto", "sdpa"):
-        return []
-    problems = [] if cuda else [f"{asked} needs a GPU; take sdpa or auto"]
-    if asked == "varlen" and cuda and not half:
-        problems.append("varlen needs bf16; take sdpa or auto in fp32")
-    if asked == "xformers" and find_spec("xformers") is None:
-        problems.append("xformers is not installed (pip install 'diffgen[gpu]')")
-    return problems
 
 
 def _padded(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

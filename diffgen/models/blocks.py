@@ -1,7 +1,5 @@
 """The transformer block: attention and feed-forward under adaLN-Zero (Peebles and Xie 2023)."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -159,24 +157,3 @@ class FinalLayer(nn.Module):
         """``x`` (..., N, width) -> (..., N, C_out p^2)."""
         shift, scale = layout.spread(self.adaLN_modulation(condition)).chunk(2, dim=-1)
         return self.linear(modulate(layer_norm(x), shift, scale))
-
-
-class TimestepEmbedder(nn.Module):
-    """Sinusoids of the time, 256 wide, cosines first, then a two-layer MLP (DiT).
-
-    Frequencies are 10000^(-j / (128 - shift)), j = 0 ... 127; diffusers' DiT has shift 1.
-    """
-
-    def __init__(self, width: int, frequencies: int = 256, shift: int = 0) -> None:
-        super().__init__()
-        self.frequencies = frequencies
-        self.shift = shift
-        self.mlp = nn.Sequential(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
-
-    def forward(self, t: Tensor) -> Tensor:
-        """(B,) times in the model's own convention -> (B, width)."""
-        half = self.frequencies // 2
-        steps = torch.arange(half, dtype=torch.float32, device=t.device)
-        angles = t.float()[:, None] * torch.exp(-math.log(10_000.0) * steps / (half - self.shift))
-        embedding = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        return self.mlp(embedding.to(next(self.parameters()).dtype))

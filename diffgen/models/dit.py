@@ -16,33 +16,10 @@ from diffgen.config.positions import (
     read_position,
 )
 from diffgen.models.attention import Layout, Packed, Padded
-from diffgen.models.blocks import Block, FinalLayer, TimestepEmbedder, modulation
+from diffgen.models.blocks import Block, FinalLayer, modulation
+from diffgen.models.embedders import LabelEmbedder, TimestepEmbedder, TokenEmbedder
 from diffgen.models.tokens import grid_coords, patchify, unpatchify
 from diffgen.positions import Position, build_position
-
-
-class TokenEmbedder(nn.Module):
-    """Linear map from a token's pixels to the width of the model."""
-
-    def __init__(self, in_features: int, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Linear(in_features, width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(..., C p^2) -> (..., width)."""
-        return self.proj(tokens)
-
-
-class LabelEmbedder(nn.Module):
-    """A row per class and one for the null class, which is ``num_classes``."""
-
-    def __init__(self, num_classes: int, width: int) -> None:
-        super().__init__()
-        self.embedding_table = nn.Embedding(num_classes + 1, width)
-
-    def forward(self, labels: Tensor) -> Tensor:
-        """(B,) int64 -> (B, width)."""
-        return self.embedding_table(labels)
 
 
 class DiT(ModelMixin, ConfigMixin):

@@ -19,10 +19,14 @@ class Position(nn.Module):
     Args:
         temperature: how attention logits are scaled on other grids.
         grid: height and width of the training images [tokens].
+
+    Raises:
+        ValueError: the temperature needs a larger grid.
     """
 
     def __init__(self, temperature: Temperature = "none", grid: tuple[int, int] = (16, 16)) -> None:
         super().__init__()
+        logit_temperature(temperature, torch.tensor(grid), grid)  # it may refuse the grid
         self.temperature = temperature
         self.grid = grid
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffgen.config.sampling import SamplingConfig
 from diffgen.data.pixels import to_uint8
+from diffgen.errors import UserError
 from diffgen.group import cut
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.schedulers import build_scheduler
@@ -29,8 +30,14 @@ def set_up(pipe: DiffGenPipeline, config: SamplingConfig) -> None:
 
     A solver of the class it was saved with is kept with all its settings; another keeps the size
     shift of a flow and the spacing of a chain's steps.
+
+    Raises:
+        UserError: the model's encoding cannot be scaled so.
     """
-    pipe.transformer.use_position(config.scaling, config.temperature)
+    try:
+        pipe.transformer.use_position(config.scaling, config.temperature)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     saved = pipe.scheduler.config
     shift = float(saved.get("shift") or saved.get("flow_shift") or 1.0)
     process = pipe.process_config

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgen.models.attention import Packed, Padded, attend, backend_problems, chosen_backend
+from diffgen.config.model import attention_problems
+from diffgen.models.attention import Packed, Padded, attend, chosen_backend
 from diffgen.models.dit import DiT
 from diffgen.models.tokens import grid_coords
 
@@ -73,14 +74,14 @@ def test_a_backend_that_cannot_run_is_refused(backend):
 
 
 def test_varlen_in_fp32_is_refused():
-    (problem,) = backend_problems("varlen", cuda=True, half=False)
+    (problem,) = attention_problems("varlen", cuda=True, half=False)
     assert "bf16" in problem
 
 
 @pytest.mark.skipif(not CUDA, reason="needs a GPU")
 @pytest.mark.parametrize("backend", ["varlen", "xformers"])
 def test_backends_agree_within_bf16_rounding(backend):
-    if backend_problems(backend, True, True):
+    if list(attention_problems(backend, True, True)):
         pytest.skip("xformers is not installed")
     lengths = torch.tensor([5, 17, 64, 1]).cuda()
     mask = torch.arange(64).cuda() < lengths[:, None]

@@ -6,6 +6,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 
 from diffgen.config.process import DDPMConfig
 from diffgen.config.sampling import SamplingConfig
+from diffgen.errors import UserError
 from diffgen.guidance import CFG
 from diffgen.positions import Position
 from diffgen.sampling.batches import set_up
@@ -80,3 +81,12 @@ def test_an_encoding_put_into_a_model_stays_there():
     set_up(pipe, SamplingConfig(scheduler="euler", scaling="pi"))
     set_up(pipe, SamplingConfig(scheduler="euler"))
     assert pipe.transformer.encoding is own
+
+
+def test_what_an_encoding_cannot_take_is_told():
+    pipe = build(position={"kind": "rope"}, num_heads=8)
+    with pytest.raises(UserError, match="heads of 8 channels or more"):
+        set_up(pipe, SamplingConfig(scheduler="euler", scaling="ntk"))
+    pipe = build(sample_size=(2, 2))
+    with pytest.raises(UserError, match="more than one trained token"):
+        set_up(pipe, SamplingConfig(scheduler="euler", temperature="log_ratio"))

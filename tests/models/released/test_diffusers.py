@@ -60,6 +60,10 @@ def autoencoder() -> AutoencoderKL:
     ).eval()
 
 
+def edit(path, **fields):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
 @pytest.fixture(scope="module")
 def peer():
     pipe = DiTPipeline(transformer(), autoencoder(), DDIMScheduler())
@@ -71,9 +75,8 @@ def peer():
 def folder(peer, tmp_path_factory):
     path = tmp_path_factory.mktemp("peer") / "dit"
     peer.save_pretrained(path)
-    index = json.loads((path / "model_index.json").read_text())
     names = {str(k): f"thing {k % 999}, name {k}" for k in range(1000)}  # as released folders do
-    (path / "model_index.json").write_text(json.dumps({**index, "id2label": names}))
+    edit(path / "model_index.json", id2label=names)
     return path
 
 
@@ -184,8 +187,7 @@ def test_embedders_that_differ_are_refused_by_name(copy):
     ],
 )
 def test_configurations_that_are_not_dits_are_refused(copy, field, value, told):
-    path = copy / "transformer/config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    edit(copy / "transformer/config.json", **{field: value})
     with pytest.raises(UserError, match=told):
         DiffGenPipeline.from_pretrained(copy)
 
@@ -202,8 +204,7 @@ def test_configurations_that_are_not_dits_are_refused(copy, field, value, told):
     ],
 )
 def test_schedulers_that_cannot_walk_are_refused(copy, field, value, told):
-    path = copy / "scheduler/scheduler_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    edit(copy / "scheduler/scheduler_config.json", **{field: value})
     with pytest.raises(UserError, match=told):
         DiffGenPipeline.from_pretrained(copy)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffgen.card import model_card
 from diffgen.config.process import ProcessConfig, process_of
+from diffgen.config.sampling import TimeShift
 from diffgen.config.source import resolve
 from diffgen.config.vae import LatentFormat, own_format
 from diffgen.data.pixels import to_output
@@ -32,9 +33,9 @@ from diffgen.sampling.adopted import diffusers_parts
 from diffgen.sampling.geometry import Geometry
 from diffgen.sampling.labels import label_tensor
 from diffgen.sampling.noise import Generators, initial_noise
-from diffgen.sampling.schedulers import Scheduler, set_steps
+from diffgen.sampling.schedulers import Scheduler, set_steps, size_shift
 from diffgen.sampling.walk import walk
-from diffgen.seeding import step_generators
+from diffgen.seeding import step_generators, stream_seed
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 OutputType = Literal["pil", "np", "pt", "latent"]
@@ -216,6 +217,7 @@ class DiffGenPipeline(DiffusionPipeline):
         num_images: int | None = None,
         image_numbers: list[int] | None = None,
         return_dict: bool = True,
+        time_shift: TimeShift = "none",
     ) -> Any:
         """Draw one image per label.
 
@@ -234,6 +236,8 @@ class DiffGenPipeline(DiffusionPipeline):
             num_images: images to draw when no labels are given; None: 1.
             image_numbers: the numbers k that go with ``seed``; None: 0, 1, ...
             return_dict: False returns the images in a tuple.
+            time_shift: "sqrt" shifts a flow's noise levels by the root of how many more pixels
+                the images have than those of training.
 
         Returns:
             ImageOutput, or a tuple of its one field.
@@ -252,18 +256,40 @@ class DiffGenPipeline(DiffusionPipeline):
             raise ValueError(f"image_numbers {numbers}: give one for each image, and a seed")
         noise = initial_noise(numbers, self.geometry, (height, width), seed, generator, latents)
         step_noise = generator if seed is None else step_generators(seed, numbers)
-        x0 = self._walk(noise, labels, rule, num_inference_steps, step_noise)
+        seeds = self._position_seeds(seed, numbers)
+        self._set_steps(num_inference_steps, time_shift, noise.shape[-2:])
+        x0 = self._walk(noise, labels, rule, step_noise, seeds)
         images = x0 if output_type == "latent" else to_output(self.decode(x0), output_type)
         self.maybe_free_model_hooks()
         return ImageOutput(images=images) if return_dict else (images,)
 
-    def _walk(
-        self, noise: Tensor, labels: Tensor, rule: Rule, steps: int, step_noise: Generators | None
-    ) -> Tensor:
-        """From ``noise`` (B, C, h, w) to the model's x0, same shape, in ``steps`` steps."""
+    def _set_steps(self, steps: int, time_shift: TimeShift, shape: torch.Size) -> None:
         if steps < 1:
             raise ValueError(f"num_inference_steps must be 1 or more, not {steps}")
-        set_steps(self.scheduler, steps, self._execution_device)
+        if time_shift not in get_args(TimeShift):
+            raise ValueError(f"time_shift {time_shift!r} is not one of {get_args(TimeShift)}")
+        shift = 1.0
+        if time_shift == "sqrt":
+            shift = size_shift((shape[0], shape[1]), tuple(self.transformer.config.sample_size))
+        set_steps(self.scheduler, steps, self._execution_device, shift)
+
+    def _position_seeds(self, seed: int | None, numbers: list[int]) -> list[int] | None:
+        """Of what the encoding draws for each image; None: nothing."""
+        if not self.transformer.encoding.draws_always:
+            return None
+        if seed is None:
+            seed = int(torch.randint(2**31, ()))
+        return [stream_seed(seed, "positions", number) for number in numbers]
+
+    def _walk(
+        self,
+        noise: Tensor,
+        labels: Tensor,
+        rule: Rule,
+        step_noise: Generators | None,
+        position_seeds: list[int] | None,
+    ) -> Tensor:
+        """From ``noise`` (B, C, h, w) to the model's x0, same shape, by the scheduler's steps."""
         model = self.transformer.eval()
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             return walk(
@@ -277,6 +303,7 @@ class DiffGenPipeline(DiffusionPipeline):
                 bar.update,
                 step_noise,
                 model.config.guidance_channels,
+                position_seeds,
             )
 
     def _rule(self, labels: Tensor, guidance: Rule | None, scale: float) -> Rule:

@@ -3,6 +3,7 @@
 import copy
 from contextlib import ExitStack
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 
@@ -11,6 +12,7 @@ from diffgen.commands.left_out import tell_left_out
 from diffgen.commands.report import draw_report
 from diffgen.config.base import parse_size
 from diffgen.config.model import Attention
+from diffgen.config.positions import RPE2DConfig
 from diffgen.config.train import TrainConfig
 from diffgen.data.hub import HubStream
 from diffgen.data.order import TrainingData
@@ -27,10 +29,11 @@ from diffgen.signals import Interrupted
 from diffgen.training.checkpoint import Checkpoints, TrainingState
 from diffgen.training.ema import EMA
 from diffgen.training.initialise import adopt_weights
-from diffgen.training.latents import open_encoder
+from diffgen.training.latents import Encoder, open_encoder
 from diffgen.training.loop import Hooks, Loop
 from diffgen.training.optimizers import build_optimizers, build_schedules
 from diffgen.training.run_folder import RunFolder
+from diffgen.training.step import Objective
 from diffgen.training.trackers import check_trackers, start_trackers
 
 
@@ -59,12 +62,13 @@ def train(config: TrainConfig) -> None:
 def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: RunFolder) -> None:
     """Build everything, train, export, report."""
     with group.together():
-        images = build_images(config.data)
+        token = config.model.patch_size * config.factor()
+        images = build_images(config.data, multiple=token)
         num_classes = class_count(config, images)
         if group.main:
             folder.open(config)
             tell_left_out(images, folder)
-    data = TrainingData(images, config.seed)
+    data = TrainingData(images, config.seed, config.data.mixed_sizes)
     encode = open_encoder(config, group, accelerator.device, folder, data)
     height, width = parse_size(config.data.size)
     shape = encode.space.shape(height, width) if encode else (3, height, width)
@@ -77,7 +81,8 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
             sample_size=shape[1:],
             learned_variance=config.process.learned_variance,
         )
-        tell_attention(model.attention, accelerator)
+        packed = config.data.mixed_sizes and config.train.mixed == "packed"
+        tell_attention(model.attention, packed, accelerator)
         state = build_state(config, model, accelerator, folder, images.class_names, data.count)
         exporter = Exporter(
             config, folder, images.class_names[:num_classes], encode.space if encode else None
@@ -103,12 +108,11 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
         group=group,
         data=data,
         model=accelerator.prepare(model),
-        process=build_process(config.process, config.model.time, config.model.prediction),
-        null_label=num_classes,
+        objective=build_objective(config, num_classes, accelerator.device, encode),
         state=state,
         folder=folder,
         hooks=Hooks(sample=preview, checkpoint=checkpoint),
-        encode=encode,
+        token=token,
     ).run()
     if group.main:
         exporter.save(preview_model, exporter.export_weights(state))
@@ -119,10 +123,30 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
             raise Interrupted(stop.signum, left) from None
 
 
-def tell_attention(asked: Attention, accelerator: Accelerator) -> None:
+def build_objective(
+    config: TrainConfig, num_classes: int, device: torch.device, encode: Encoder | None
+) -> Objective:
+    """What is minimised."""
+    model, position = config.model, config.model.position
+    shared = {"sample": 1, "batch": config.train.batch_size}
+    return Objective(
+        process=build_process(config.process, model.time, model.prediction),
+        seed=config.seed,
+        null_label=num_classes,
+        class_dropout=model.class_dropout,
+        device=device,
+        encode=encode,
+        patch=model.patch_size,
+        padded=config.train.mixed == "padded",
+        micro_dropout=None if model.micro == "none" else model.micro_dropout,
+        share_positions=shared[position.scope] if isinstance(position, RPE2DConfig) else None,
+    )
+
+
+def tell_attention(asked: Attention, packed: bool, accelerator: Accelerator) -> None:
     """Print the backend that will compute, where there was something to choose."""
     cuda, half = accelerator.device.type == "cuda", accelerator.mixed_precision == "bf16"
-    backend = chosen_backend(asked, False, cuda, half)
+    backend = chosen_backend(asked, packed, cuda, half)
     if cuda or asked != "auto":
         accelerator.print(f"attention: {backend}")
 

@@ -4,13 +4,13 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from diffgen.config.base import Section, Size, default_kind, parse_size
 from diffgen.config.hub import HubConfig
-from diffgen.config.images import StoredImagesConfig
+from diffgen.config.images import FittedConfig, StoredImagesConfig
 from diffgen.errors import UserError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -18,31 +18,37 @@ OTHER_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".tga", ".p
 """Of pictures that are not read."""
 
 
-class _EmbeddedConfig(Section):
-    size: Size
-
-    def problems(self) -> Iterator[str]:
-        """Yield a size too small to draw at."""
-        if min(parse_size(self.size)) < 8:
-            yield f"data.size: {self.size} is too small; both sides must be 8 pixels or more"
+def _too_small(size: Size) -> Iterator[str]:
+    if min(parse_size(size)) < 8:
+        yield f"data.size: {size} is too small; both sides must be 8 pixels or more"
 
 
-class ShapesConfig(_EmbeddedConfig):
-    """Drawn scenes of two objects on a soft gradient, made on the fly at any size."""
+class ShapesConfig(FittedConfig):
+    """Drawn scenes of two objects on a soft gradient, made on the fly at any size.
+
+    For crop none and mixed every scene has a size of its own, of 16x16 to 64x64 pixels in area.
+    """
 
     kind: Literal["shapes"] = "shapes"
     """Source of the images."""
-    size: Size = "32x32"
-    """Height x width of a training image [pixels]."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield a size too small to draw at."""
+        yield from _too_small(self.size)
 
 
-class DigitsConfig(_EmbeddedConfig):
+class DigitsConfig(Section):
     """1,797 handwritten digits (UCI), shipped with diffgen."""
 
     kind: Literal["digits"] = "digits"
     """Source of the images."""
     size: Size = "16x16"
-    """Height x width of a training image [pixels]."""
+    """Height x width of a training image [pixels]; for crop none and mixed its largest area."""
+    mixed_sizes: ClassVar[bool] = False
+
+    def problems(self) -> Iterator[str]:
+        """Yield a size too small to draw at."""
+        yield from _too_small(self.size)
 
 
 def parse_subset(text: str) -> tuple[int, int | None]:

@@ -138,8 +138,10 @@ class EvaluateConfig(SamplingConfig):
             elif not is_image_folder(self.source):
                 source = resolve(self.source)
                 yield from vae_problems(source, self.source, self.vae)
-                yield from solver_problems("", self.scheduler, self.steps, source.process)
-                yield from position_problems(source, self.scaling, self.temperature)
+                yield from solver_problems(
+                    "", self.scheduler, self.steps, self.time_shift, source.process
+                )
+                yield from position_problems(source, self)
                 if self.size is not None:
                     yield from size_problems("size", [self.size], source)
         except UserError as error:

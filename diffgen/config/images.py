@@ -32,15 +32,30 @@ def _known_colour(text: str) -> str:
     return text
 
 
-class StoredImagesConfig(Section):
-    """The fields of every source of stored images."""
+Crop = Literal["center", "random", "none", "mixed"]
+
+
+class FittedConfig(Section):
+    """How pictures are fitted to the size of training."""
 
     size: Size = "32x32"
-    """Height x width of a training image [pixels]."""
-    crop: Literal["center", "random"] = "center"
-    """Fit an image to the size by ADM's centre crop, or by a random resized crop."""
+    """Height x width of a training image [pixels]; for crop none and mixed its largest area."""
+    crop: Crop = "center"
+    """Fit an image to the size by ADM's centre crop (a drawn one is drawn at it), by a random
+    resized crop, or none: keep its shape and shrink it, if need be, to the area of the size; mixed:
+    none, but half of the images larger than the size are cropped to it (FiTv2)."""
     crop_scale: float = Field(default=0.6, gt=0, le=1)
     """Smallest share of the image's area a random crop keeps [0 to 1]; only for crop random."""
+
+    @property
+    def mixed_sizes(self) -> bool:
+        """True where images of a batch may differ in size."""
+        return self.crop in ("none", "mixed")
+
+
+class StoredImagesConfig(FittedConfig):
+    """The fields of every source of stored images."""
+
     flip: bool = True
     """Mirror half of the training images left to right."""
     background: Annotated[str, AfterValidator(_known_colour)] = "white"

@@ -25,6 +25,7 @@ SIZES: dict[str, tuple[int, int, int]] = {
 
 Prediction = Literal["velocity", "eps", "v", "x0"]
 Attention = Literal["auto", "sdpa", "varlen", "xformers"]
+MicroConditioning = Literal["none", "pixels", "canvas"]
 
 
 def attention_problems(asked: Attention, cuda: bool, half: bool) -> Iterator[str]:
@@ -85,6 +86,12 @@ class DiTConfig(Section):
     GPU, extra gpu); auto: varlen for packed sequences in bf16, else sdpa."""
     position: PositionConfig = RopeConfig()
     """Positional encoding."""
+    micro: MicroConditioning = "none"
+    """Micro-conditioning: tell the model which part of a picture it sees (size of the picture, top
+    and left of the part). pixels: in the model's pixels (SDXL); canvas: as shares of the image, so
+    that a whole picture is told alike at every size. Drawing asks for a whole one."""
+    micro_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of training images not told [0 to 1]; only with micro."""
     num_classes: int | None = Field(default=None, ge=0)
     """Classes [count]; none given: as many as the data has; 0: unconditional."""
     class_dropout: float = Field(default=0.1, ge=0, lt=1)

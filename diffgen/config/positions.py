@@ -9,6 +9,7 @@ from diffgen.config.base import Section, default_kind
 
 Scaling = Literal["none", "pi", "ntk", "ntk_by_parts", "yarn", "riflex", "time_aware"]
 Temperature = Literal["none", "log_ratio", "log_ratio_2x", "log_side_2x", "sqrt_log"]
+Inference = Literal["linspace", "arange", "order_stat", "random"]
 
 
 class _Position(Section):
@@ -77,7 +78,45 @@ class RopeConfig(_Position):
             yield f"position.period: {self.period:g} has no effect with scaling {self.scaling}"
 
 
-Positions: TypeAlias = NoPosition | SinCosConfig | RopeConfig
+class RPE2DConfig(_Position):
+    """Randomised positions (RPE-2D): in training only the order of tokens tells where they are."""
+
+    kind: Literal["rpe2d"] = "rpe2d"
+    """Positional encoding."""
+    base: Literal["rope", "sincos"] = "rope"
+    """What encodes the drawn positions."""
+    theta: float = Field(default=10_000.0, gt=1)
+    """Base of the rotation frequencies [dimensionless]."""
+    additive: bool = False
+    """Also add the fixed sine-cosine embedding to the tokens (FiT: off)."""
+    range_rows: int | None = Field(default=None, ge=1)
+    """Positions of rows are drawn from so many, and no image may have more rows [tokens]; none:
+    twice as many as a training image has."""
+    range_columns: int | None = Field(default=None, ge=1)
+    """The same for columns [tokens]."""
+    scope: Literal["sample", "batch"] = "sample"
+    """Every training image draws positions of its own, or all of a batch share a draw."""
+    plain_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of training images placed as for drawing, by inference [0 to 1]."""
+    inference: Inference = "linspace"
+    """Positions of N of L when drawing: linspace i (L-1) / (N-1), arange i, order_stat, the mean of
+    the i-th drawn one (i+1) (L+1) / (N+1) - 1, or random as in training."""
+
+    def misfits(self, hidden_size: int, num_heads: int) -> Iterator[str]:
+        """See _Position."""
+        if self.base == "rope":
+            yield from RopeConfig(additive=self.additive).misfits(hidden_size, num_heads)
+        else:
+            yield from SinCosConfig().misfits(hidden_size, num_heads)
+            if self.additive:
+                yield "position.additive: base sincos is added already; it is for base rope"
+
+    def ranges(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns positions are drawn from, for training images of ``grid`` tokens."""
+        return self.range_rows or 2 * grid[0], self.range_columns or 2 * grid[1]
+
+
+Positions: TypeAlias = NoPosition | SinCosConfig | RopeConfig | RPE2DConfig
 PositionConfig = Annotated[Positions, Field(discriminator="kind"), default_kind("rope")]
 
 
@@ -91,20 +130,37 @@ def read_position(stated: Mapping[str, Any] | None) -> Positions:
     return found
 
 
-def position_changes(
-    stated: Positions, scaling: Scaling | None, temperature: Temperature | None
-) -> dict[str, Any]:
-    """The fields of ``stated`` that are set anew for drawing; None: none of them.
+class PositionOverrides(Section):
+    """What of an encoding may be set anew for drawing; none: as the model states it."""
+
+    scaling: Scaling | None = None
+    """Frequency scaling of a rotary encoding on larger grids; none: the model's own."""
+    temperature: Temperature | None = None
+    """Factor on the attention logits on other grids; none: the model's own."""
+    inference: Inference | None = None
+    """Positions of an RPE-2D encoding when drawing; none: the model's own."""
+
+
+def position_changes(stated: Positions, overrides: PositionOverrides) -> dict[str, Any]:
+    """The fields of ``stated`` that are set anew for drawing.
 
     Raises:
-        ValueError: the encoding is not rotary, so it has no frequencies to scale.
+        ValueError: the encoding has no such field: no frequencies to scale, no drawn positions.
     """
-    if scaling is not None and not isinstance(stated, RopeConfig):
+    if overrides.scaling is not None and not isinstance(stated, RopeConfig):
         raise ValueError(
-            f"scaling: {scaling} needs a rotary encoding, the model's is {stated.kind}"
+            f"scaling: {overrides.scaling} needs a rotary encoding, the model's is {stated.kind}"
         )
-    wanted = {"scaling": scaling, "temperature": temperature}
-    changes: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
-    if scaling not in (None, "riflex"):
+    if overrides.inference is not None and not isinstance(stated, RPE2DConfig):
+        raise ValueError(
+            f"inference: {overrides.inference} needs an rpe2d encoding, "
+            f"the model's is {stated.kind}"
+        )
+    changes = {
+        name: value
+        for name in PositionOverrides.model_fields
+        if (value := getattr(overrides, name))
+    }
+    if overrides.scaling not in (None, "riflex"):
         changes["period"] = None  # it is riflex's
     return changes

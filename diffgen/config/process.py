@@ -115,9 +115,11 @@ def prediction_problems(process: ProcessConfig, prediction: str) -> Iterator[str
 
 
 def solver_problems(
-    prefix: str, scheduler: str, steps: int, process: ProcessConfig
+    prefix: str, scheduler: str, steps: int, time_shift: str, process: ProcessConfig
 ) -> Iterator[str]:
-    """Complaints about a solver or a number of steps that does not fit the process."""
+    """Complaints about a solver, a number of steps or a shift that does not fit the process."""
+    if time_shift != "none" and process.kind != "flow":
+        yield f"{prefix}time_shift: {time_shift} shifts a flow's noise levels; this is a ddpm model"
     if scheduler not in process.schedulers:
         yield (
             f"{prefix}scheduler: {scheduler} cannot walk a {process.kind} model; "

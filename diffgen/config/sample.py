@@ -48,8 +48,10 @@ class SampleConfig(SamplingConfig):
             source = resolve(self.source)
             yield from vae_problems(source, self.source, self.vae)
             yield from size_problems("size", self.size, source)
-            yield from solver_problems("", self.scheduler, self.steps, source.process)
-            yield from position_problems(source, self.scaling, self.temperature)
+            yield from solver_problems(
+                "", self.scheduler, self.steps, self.time_shift, source.process
+            )
+            yield from position_problems(source, self)
             class_indices(self.classes, source)
         except UserError as error:
             yield str(error)

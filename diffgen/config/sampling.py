@@ -8,16 +8,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from diffgen.config.base import Section
-from diffgen.config.positions import Scaling, Temperature
+from diffgen.config.positions import PositionOverrides
 from diffgen.config.source import Source
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["fp32", "bf16"]
+TimeShift = Literal["none", "sqrt"]
 YES = {"y", "yes", "t", "true", "on", "1"}
 
 
-class SamplingConfig(Section):
+class SamplingConfig(PositionOverrides):
     """How noise is walked to an image."""
 
     scheduler: Literal["euler", "heun", "dpmpp", "ddim", "ddpm"] = "dpmpp"
@@ -27,10 +27,9 @@ class SamplingConfig(Section):
     """Steps from noise to image [count]."""
     guidance_scale: float = Field(default=2.0, ge=0)
     """Classifier-free guidance; 1: off, at half the cost [dimensionless]."""
-    scaling: Scaling | None = None
-    """Frequency scaling of a rotary encoding on larger grids; none: the model's own."""
-    temperature: Temperature | None = None
-    """Factor on the attention logits on other grids; none: the model's own."""
+    time_shift: TimeShift = "none"
+    """Noise levels of a flow at other sizes (N tokens, N0 as trained): sqrt shifts them by
+    sqrt(N / N0), so that larger images spend more steps near noise (Esser et al. 2024, eq. 23)."""
     batch_size: int = Field(default=64, ge=1)
     """Images drawn at once on each process [images]."""
     decode_batch_size: int = Field(default=8, ge=1)

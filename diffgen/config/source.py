@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from diffgen.config.base import Size, indivisible
+from diffgen.config.base import Size, indivisible, parse_size
 from diffgen.config.diffusers_dit import class_names, dit_settings, is_dit_pipeline
 from diffgen.config.positions import (
+    PositionOverrides,
     Positions,
-    Scaling,
+    RPE2DConfig,
     SinCosConfig,
-    Temperature,
     position_changes,
     read_position,
 )
@@ -164,23 +164,41 @@ def _read(path: Path, field: str) -> dict[str, Any]:
     return read_json(path, field, f"no diffgen pipeline: {path} is missing")
 
 
-def position_problems(
-    source: Source, scaling: Scaling | None, temperature: Temperature | None
-) -> Iterator[str]:
-    """The complaint about a scaling the source's encoding does not have."""
+def position_problems(source: Source, overrides: PositionOverrides) -> Iterator[str]:
+    """The complaint about an override the source's encoding does not have."""
     try:
-        position_changes(source.position, scaling, temperature)
+        position_changes(source.position, overrides)
     except ValueError as error:
         yield str(error)
-    token = source.factor * source.patch_size
+    token, temperature = source.factor * source.patch_size, overrides.temperature
     if temperature not in (None, "none") and max(source.sample_size) < 2 * token:
         yield f"temperature: {temperature} needs a model trained on more than one token"
 
 
 def size_problems(field: str, sizes: list[Size], source: Source) -> Iterator[str]:
-    """Complaints about image sizes the source's patch and VAE do not divide."""
+    """Complaints about image sizes the source's patch and VAE do not divide, or its encoding ends
+    before."""
+    token = source.factor * source.patch_size
+    grid = (source.sample_size[0] // token, source.sample_size[1] // token)
     for size in sizes:
         yield from indivisible(field, size, source.patch_size, source.factor)
+        yield from beyond_range(field, size, token, source.position, grid)
+
+
+def beyond_range(
+    field: str, size: Size, token: int, position: Positions, grid: tuple[int, int]
+) -> Iterator[str]:
+    """The complaint about a size over the range of an encoding trained on ``grid`` tokens of
+    ``token`` pixels a side."""
+    if not isinstance(position, RPE2DConfig):
+        return
+    most = [token * side for side in position.ranges(grid)]
+    height, width = parse_size(size)
+    if height > most[0] or width > most[1]:
+        yield (
+            f"{field}: {size} is over the range of the rpe2d encoding, which ends at "
+            f"{most[0]}x{most[1]}"
+        )
 
 
 def vae_problems(source: Source, name: str, vae: str | None) -> Iterator[str]:

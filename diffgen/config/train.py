@@ -20,7 +20,7 @@ from diffgen.config.process import (
     solver_problems,
 )
 from diffgen.config.sampling import Device, SamplingConfig, accelerator_absent, device_problems
-from diffgen.config.source import resolve
+from diffgen.config.source import beyond_range, resolve
 from diffgen.config.track import Tracker, missing_trackers
 from diffgen.config.vae import LatentFormat, VAEConfig, find_vae, resumed_format
 from diffgen.errors import UserError
@@ -35,6 +35,12 @@ class LoopConfig(Section):
     """Images an optimiser step sees, over all processes and accumulation [images]."""
     accumulation: int = Field(default=1, ge=1)
     """Pieces a process computes its share of a batch in, to save memory [count]."""
+    mixed: Literal["packed", "padded"] = "packed"
+    """How images of mixed sizes lie in a batch: one sequence without padding, or each padded to
+    the longest; the numbers are the same."""
+    token_budget: int | None = Field(default=None, ge=1)
+    """Tokens a process computes at once; its share of a batch is cut into pieces that keep to it.
+    none: no bound."""
     clip_norm: float = Field(default=0.2, ge=0)
     """Largest norm of the gradient; 0: unclipped."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -109,9 +115,11 @@ class TrainConfig(Section):
         yield from self.report.problems()
         yield from prediction_problems(self.process, self.model.prediction)
         drawn = self.sampling
-        yield from solver_problems("sampling.", drawn.scheduler, drawn.steps, self.process)
+        yield from solver_problems(
+            "sampling.", drawn.scheduler, drawn.steps, drawn.time_shift, self.process
+        )
         try:
-            position_changes(self.model.position, drawn.scaling, drawn.temperature)
+            position_changes(self.model.position, drawn)
         except ValueError as error:
             yield f"sampling.{error}"
         cuda = self.device != "cpu" and not accelerator_absent()
@@ -139,6 +147,11 @@ class TrainConfig(Section):
         yield from self._size_problems(latent.factor if latent else 1)
         yield from self._init_problems(latent)
 
+    def factor(self) -> int:
+        """Side of the square of image pixels behind one of the model's [pixels]."""
+        latent = self._latent_format()
+        return latent.factor if latent else 1
+
     def _latent_format(self) -> LatentFormat | None:
         """What the model sees; None: pixels."""
         if self.vae is None:
@@ -155,6 +168,17 @@ class TrainConfig(Section):
             for size in sizes:
                 yield from indivisible(field, size, self.model.patch_size, factor)
         token = factor * self.model.patch_size
+        height, width = parse_size(self.data.size)
+        grid = (max(1, height // token), max(1, width // token))
+        for field, sizes in (("data.size", [self.data.size]), ("report.sizes", self.report.sizes)):
+            for size in sizes:
+                yield from beyond_range(field, size, token, self.model.position, grid)
+        budget = self.train.token_budget
+        if budget is not None and budget < grid[0] * grid[1]:
+            yield (
+                f"train.token_budget: {budget} is less than one image, data.size {self.data.size} "
+                f"has {grid[0] * grid[1]} tokens"
+            )
         warm = {self.model.position.temperature, self.sampling.temperature} - {"none", None}
         if warm and max(parse_size(self.data.size)) < 2 * token:
             yield (

@@ -34,18 +34,37 @@ def _without_far_ends(image: Image.Image, height: int, width: int) -> Image.Imag
     return image.crop((left, top, image.width - left, image.height - top))
 
 
+def random_box(
+    image: tuple[int, int], height: int, width: int, smallest: float, generator: torch.Generator
+) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of a random part with the aspect of ``height`` x ``width``.
+
+    Its area is uniform in [smallest, 1] times that of the largest such part of ``image``, which
+    is (height, width).
+    """
+    share, x, y = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+    scale = min(image[1] / width, image[0] / height)
+    side = math.sqrt(smallest + (1 - smallest) * share) * scale
+    cut_width, cut_height = max(1.0, side * width), max(1.0, side * height)
+    left, top = max(0.0, x * (image[1] - cut_width)), max(0.0, y * (image[0] - cut_height))
+    # Rounding must not reach over the edge.
+    return left, top, min(left + cut_width, image[1]), min(top + cut_height, image[0])
+
+
 def random_resized_crop(
     image: Image.Image, height: int, width: int, smallest: float, generator: torch.Generator
 ) -> Image.Image:
-    """A random part of the picture with the aspect of height x width, never stretched.
+    """The part of ``random_box``, resized to height x width."""
+    box = random_box((image.height, image.width), height, width, smallest, generator)
+    return resized(image, height, width, box)
 
-    Its area is uniform in [smallest, 1] times the largest such part's.
-    """
-    share, x, y = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
-    scale = min(image.width / width, image.height / height)
-    side = math.sqrt(smallest + (1 - smallest) * share) * scale
-    cut_width, cut_height = max(1.0, side * width), max(1.0, side * height)
-    left, top = max(0.0, x * (image.width - cut_width)), max(0.0, y * (image.height - cut_height))
-    # Rounding must not reach over the edge.
-    box = (left, top, min(left + cut_width, image.width), min(top + cut_height, image.height))
-    return image.resize((width, height), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+
+def resized(
+    image: Image.Image,
+    height: int,
+    width: int,
+    box: tuple[float, float, float, float] | None = None,
+) -> Image.Image:
+    """``image``, or its part ``box`` (left, top, right, bottom), bicubic at height x width."""
+    size = (width, height)
+    return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)

@@ -21,9 +21,9 @@ class Folder(StoredImages):
 
     config: FolderConfig
 
-    def __init__(self, config: FolderConfig) -> None:
+    def __init__(self, config: FolderConfig, multiple: int = 1) -> None:
         found = list_images(config)
-        super().__init__(config, found.labels, found.class_names)
+        super().__init__(config, found.labels, found.class_names, multiple)
         self.files, self.skipped = found.files, found.skipped
         self.empty_classes, self.unread = found.empty_classes, found.unread
         self._background = parse_colour(config.background)

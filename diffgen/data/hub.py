@@ -10,7 +10,8 @@ from torch import Tensor
 from diffgen.config.hub import HubConfig
 from diffgen.data.blocks import BlockOrder, Blocks
 from diffgen.data.columns import choose_columns, labels_of
-from diffgen.data.images import StoredImages, first_readable, fitted
+from diffgen.data.fit import Part
+from diffgen.data.images import StoredImages, centred, first_readable, fitted
 from diffgen.data.rows import Row, RowOpener, load, undecoded
 from diffgen.errors import UserError
 
@@ -24,10 +25,10 @@ class Hub(StoredImages):
         UserError: the dataset or a column of it cannot be had, or a row has no class.
     """
 
-    def __init__(self, config: HubConfig) -> None:
+    def __init__(self, config: HubConfig, multiple: int = 1) -> None:
         rows = load(config)
         columns = choose_columns(rows.features, config)
-        super().__init__(config, *labels_of(rows, columns, config.name))
+        super().__init__(config, *labels_of(rows, columns, config.name), multiple)
         self._rows = undecoded(rows, columns)
         self._opener = RowOpener(config, columns)
 
@@ -45,7 +46,7 @@ class HubStream:
         UserError: the dataset or a column of it cannot be had.
     """
 
-    def __init__(self, config: HubConfig) -> None:
+    def __init__(self, config: HubConfig, multiple: int = 1) -> None:
         rows = load(config)
         columns = choose_columns(rows.features, config)
         if columns.label is not None and columns.class_names is None:
@@ -53,7 +54,7 @@ class HubStream:
                 f"data.label_column: {columns.label} is of no class type, so its classes are known "
                 "only once all rows are read; leave out data.streaming"
             )
-        self.config = config
+        self.config, self.multiple = config, multiple
         self.class_names = columns.class_names or (Path(config.name).stem,)
         self.failed: dict[int, str] = {}
         """Images found damaged so far, and what is wrong with them."""
@@ -72,13 +73,16 @@ class HubStream:
             UserError: the image is damaged, or its row has no class. Under ``skip``: all
                 images of its block are damaged.
         """
-        return self._read(index, None)
+        image, label = self._readable(index)
+        return centred(image, self.config), label
 
-    def augmented(self, index: int, generator: torch.Generator) -> tuple[Tensor, int]:
-        """Like ``self[index]``, cropped and mirrored as the configuration says."""
-        return self._read(index, generator)
+    def augmented(self, index: int, generator: torch.Generator) -> tuple[Tensor, int, Part]:
+        """Like ``self[index]``, fitted and mirrored as configured, and which part it shows."""
+        image, label = self._readable(index)
+        pixels, part = fitted(image, self.config, self.multiple, generator)
+        return pixels, label, part
 
-    def _read(self, index: int, generator: torch.Generator | None) -> tuple[Tensor, int]:
+    def _readable(self, index: int) -> tuple[Image.Image, int]:
         number, offset = divmod(index, self.config.shuffle_buffer)
         block = self._blocks.block(number)
         if offset >= len(block):
@@ -91,7 +95,7 @@ class HubStream:
             self.config.on_error,
         )
         label = self._columns.label_of(block[found - first], f"{self.config.name}, row {found}")
-        return fitted(image, self.config, generator), label
+        return image, label
 
     def _rows_from(self, start: int) -> Iterator[Row]:
         try:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from diffgen.config.base import parse_size
 from diffgen.config.images import StoredImagesConfig
-from diffgen.data.crops import center_crop, random_resized_crop
+from diffgen.data.crops import center_crop, resized
+from diffgen.data.fit import Part, fit
 from diffgen.data.pixels import from_pil, from_uint8
 from diffgen.errors import UserError
 
@@ -27,10 +28,15 @@ class StoredImages(ABC):
     """
 
     def __init__(
-        self, config: StoredImagesConfig, labels: Sequence[int], class_names: tuple[str, ...]
+        self,
+        config: StoredImagesConfig,
+        labels: Sequence[int],
+        class_names: tuple[str, ...],
+        multiple: int = 1,
     ) -> None:
         self.config = config
         self.height, self.width = parse_size(config.size)
+        self.multiple = multiple
         self.labels, self.class_names = labels, class_names
         self.failed: dict[int, str] = {}
         """Images found damaged so far, and what is wrong with them."""
@@ -48,11 +54,14 @@ class StoredImages(ABC):
         Raises:
             UserError: the image is damaged; it is named. Under ``skip``: all of them are.
         """
-        return self._read(index, None)
+        found, image = self._readable(index)
+        return centred(image, self.config), self.labels[found]
 
-    def augmented(self, index: int, generator: torch.Generator) -> tuple[Tensor, int]:
-        """Like ``self[index]``, cropped and mirrored as the configuration says."""
-        return self._read(index, generator)
+    def augmented(self, index: int, generator: torch.Generator) -> tuple[Tensor, int, Part]:
+        """Like ``self[index]``, fitted and mirrored as configured, and which part it shows."""
+        found, image = self._readable(index)
+        pixels, part = fitted(image, self.config, self.multiple, generator)
+        return pixels, self.labels[found], part
 
     def damage(self, index: int) -> str | None:
         """What is wrong with image ``index``, which is decoded for that; None: nothing."""
@@ -63,12 +72,11 @@ class StoredImages(ABC):
                 self.failed[index] = str(error)
         return self.failed.get(index)
 
-    def _read(self, index: int, generator: torch.Generator | None) -> tuple[Tensor, int]:
+    def _readable(self, index: int) -> tuple[int, Image.Image]:
         if not 0 <= index < len(self):
             raise IndexError(f"there is no image {index} among {len(self)}")
         in_turn = chain(range(index, len(self)), range(index))
-        found, image = first_readable(in_turn, self.open, self.failed, self.config.on_error)
-        return fitted(image, self.config, generator), self.labels[found]
+        return first_readable(in_turn, self.open, self.failed, self.config.on_error)
 
 
 def first_readable(
@@ -96,21 +104,27 @@ def first_readable(
     raise UserError("data: no image is left that can be read")
 
 
-def fitted(
-    image: Image.Image, config: StoredImagesConfig, generator: torch.Generator | None
-) -> Tensor:
-    """An RGB image of any size as (3, H, W) float in [-1, 1] of the configured size.
+def centred(image: Image.Image, config: StoredImagesConfig) -> Tensor:
+    """An RGB image of any size, centre-cropped: (3, H, W) float in [-1, 1]."""
+    return from_uint8(from_pil(center_crop(image, *parse_size(config.size))))
 
-    With a generator it is cropped and mirrored as the configuration says, without one it is
-    centre-cropped.
+
+def fitted(
+    image: Image.Image, config: StoredImagesConfig, multiple: int, generator: torch.Generator
+) -> tuple[Tensor, Part]:
+    """An RGB image as (3, H, W) float in [-1, 1], fitted and mirrored as configured.
+
+    ``multiple``: divides the sides of images that keep their shape [pixels].
     """
-    height, width = parse_size(config.size)
-    if generator is not None and config.crop == "random":
-        image = random_resized_crop(image, height, width, config.crop_scale, generator)
-    else:
-        image = center_crop(image, height, width)
-    pixels = from_uint8(from_pil(image))
-    mirrored = (
-        generator is not None and config.flip and bool(torch.rand((), generator=generator) < 0.5)
+    target = parse_size(config.size)
+    chosen = fit(
+        (image.height, image.width), target, config.crop, config.crop_scale, multiple, generator
     )
-    return pixels.flip(-1) if mirrored else pixels
+    if chosen.box is None:
+        cut = center_crop(image, *target)
+    else:
+        cut = resized(image, *chosen.size, chosen.box)
+    pixels = from_uint8(from_pil(cut))
+    if config.flip and bool(torch.rand((), generator=generator) < 0.5):
+        return pixels.flip(-1), chosen.part.mirrored(pixels.shape[-1])
+    return pixels, chosen.part

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -28,9 +29,17 @@ class _Answers(Dataset[Any]):
             return error
 
 
-def _collate(answers: list[Sample | UserError]) -> Any:
-    mistake = next((answer for answer in answers if isinstance(answer, UserError)), None)
-    return mistake or default_collate(answers)
+@dataclass(frozen=True)
+class _Collate:
+    mixed_sizes: bool
+
+    def __call__(self, answers: list[Any]) -> Any:
+        mistake = next((answer for answer in answers if isinstance(answer, UserError)), None)
+        if mistake or not self.mixed_sizes:
+            return mistake or default_collate(answers)
+        images = [answer["image"] for answer in answers]
+        rest = [{k: v for k, v in answer.items() if k != "image"} for answer in answers]
+        return {"image": images, **default_collate(rest)}
 
 
 def load_batches(
@@ -47,7 +56,7 @@ def load_batches(
         _Answers(data),
         batch_sampler=numbers,
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=_Collate(data.mixed_sizes),
         pin_memory=pin_memory,
         worker_init_fn=ignore_in_worker,
     )

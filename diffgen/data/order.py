@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from diffgen.data.blocks import BlockOrder
+from diffgen.data.fit import Part
 from diffgen.data.hub import HubStream
 from diffgen.data.images import StoredImages
-from diffgen.data.source import ImageSource
+from diffgen.data.source import Augmented, ImageSource
 from diffgen.seeding import stream_generator, stream_seed
 
 
@@ -24,7 +26,9 @@ class Sample(TypedDict):
     """One training image; a batch has the same keys, stacked."""
 
     image: Tensor
-    """(3, H, W) fp32 in [-1, 1]."""
+    """(3, H, W) fp32 in [-1, 1]; where sizes are mixed, a batch is a list of them."""
+    crop: Tensor
+    """(4,) fp32, the part of the picture that is shown: see diffgen.data.fit.Part [pixels]."""
     label: int
     number: int
     """Its place in the training, counted over all processes from 0."""
@@ -53,9 +57,12 @@ class EpochOrder:
 class TrainingData(Dataset[Sample]):
     """Samples by their number in the training."""
 
-    def __init__(self, images: ImageSource | HubStream, seed: int) -> None:
+    def __init__(
+        self, images: ImageSource | HubStream, seed: int, mixed_sizes: bool = False
+    ) -> None:
         self.images = images
         self.seed = seed
+        self.mixed_sizes = mixed_sizes
         self.order: BlockOrder | EpochOrder
         if isinstance(images, HubStream):
             self.order = images.order(seed)
@@ -69,13 +76,16 @@ class TrainingData(Dataset[Sample]):
 
     def __getitem__(self, number: int) -> Sample:
         index, damage = self.order.index(number), ""
-        if isinstance(self.images, StoredImages | HubStream):
+        if isinstance(self.images, Augmented):
             generator = stream_generator(self.seed, "augment", number)
-            image, label = self.images.augmented(index, generator)
-            damage = self.images.failed.get(index, "")
+            image, label, part = self.images.augmented(index, generator)
         else:
             image, label = self.images[index]
-        return {"image": image, "label": label, "number": number, "damage": damage}
+            part = Part(image.shape[-2], image.shape[-1], 0, 0)
+        if isinstance(self.images, StoredImages | HubStream):
+            damage = self.images.failed.get(index, "")
+        crop = torch.tensor(part, dtype=torch.float32)
+        return {"image": image, "crop": crop, "label": label, "number": number, "damage": damage}
 
 
 @dataclass(frozen=True)

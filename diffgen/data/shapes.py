@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from diffgen.config.images import Crop
+from diffgen.data.fit import Part, fit
 from diffgen.data.shapes_geometry import CLASS_NAMES, DISTANCES
-from diffgen.data.shapes_scene import BACKGROUND_DEPTH, Body, Scene, scene
+from diffgen.data.shapes_scene import BACKGROUND_DEPTH, Body, Scene, native_size, scene
 
 __all__ = [
     "CLASS_NAMES",
@@ -123,14 +125,30 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
     """The first ``num_images`` scenes of a split, drawn on demand at one size.
 
     Items are (image, label): image (3, H, W) float32 in [-1, 1], label an index into
-    ``class_names``. Raises ValueError for an unknown split, a side below 8 pixels or more images
-    than the split holds.
+    ``class_names``.
+
+    Args:
+        height, width: of the canvas [pixels].
+        split: "train" or "held_out".
+        num_images: None: all of the split.
+        crop, crop_scale: what ``augmented`` shows, see ``diffgen.data.fit``.
+        multiple: divides the sides of images that keep their shape [pixels].
+
+    Raises:
+        ValueError: an unknown split, a side below 8 pixels or more images than the split holds.
     """
 
     class_names = CLASS_NAMES
 
     def __init__(
-        self, height: int, width: int, split: str = "train", num_images: int | None = None
+        self,
+        height: int,
+        width: int,
+        split: str = "train",
+        num_images: int | None = None,
+        crop: Crop = "center",
+        crop_scale: float = 0.6,
+        multiple: int = 1,
     ) -> None:
         if split not in _SPLITS:
             raise ValueError(f"split is {split!r}; allowed: {', '.join(_SPLITS)}")
@@ -143,6 +161,7 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
             raise ValueError(f"height x width is {height} x {width}; each must be at least 8")
         self.height, self.width = height, width
         self.indices = indices[:num_images]
+        self.crop, self.crop_scale, self.multiple = crop, crop_scale, multiple
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -151,9 +170,31 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
         drawn = scene(self.indices[i])
         return torch.from_numpy(draw_image(drawn, self.height, self.width)), drawn.label
 
+    def augmented(self, i: int, generator: torch.Generator) -> tuple[torch.Tensor, int, Part]:
+        """Item ``i`` as ``crop`` says: a piece of a larger drawing, or drawn at a size of its own.
+
+        Nothing is resized: the scene is drawn at the scale its part is shown at.
+        """
+        target, drawn = (self.height, self.width), scene(self.indices[i])
+        picture = target if self.crop in ("center", "random") else native_size(drawn.index)
+        chosen = fit(picture, target, self.crop, self.crop_scale, self.multiple, generator)
+        whole = (round(chosen.part.height), round(chosen.part.width))
+        (top, bottom), (left, right) = (
+            _span(offset, side, length)
+            for offset, side, length in zip(chosen.part[2:], chosen.size, whole, strict=True)
+        )
+        image = draw_image(drawn, *whole)[:, top:bottom, left:right]
+        return torch.from_numpy(image), drawn.label, Part(*whole, top, left)
+
     def maps(self, i: int) -> dict[str, torch.Tensor]:
         """``mask``, ``edge`` and ``depth`` of item ``i``, each (1, H, W); see ``Drawing``."""
         drawing = draw(scene(self.indices[i]), self.height, self.width)
         return {
             name: torch.from_numpy(getattr(drawing, name)) for name in ("mask", "edge", "depth")
         }
+
+
+def _span(offset: float, side: int, length: int) -> tuple[int, int]:
+    """The whole pixels nearest to ``offset`` ... ``offset + side`` that lie within ``length``."""
+    start = min(round(offset), length - side)
+    return start, start + side

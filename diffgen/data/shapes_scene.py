@@ -71,6 +71,17 @@ def scene(index: int) -> Scene:
     return Scene(index, front, back, background, _uniform(rng, 0.0, 2 * math.pi))
 
 
+def native_size(index: int) -> tuple[int, int]:
+    """Height and width [pixels] that scene ``index`` has where pictures keep their own size.
+
+    Area log-uniform between those of 16 x 16 and 64 x 64, height over width log-uniform between
+    1/2 and 2.
+    """
+    rng = np.random.Generator(np.random.PCG64([_SALT, index, 1]))
+    side, aspect = 16 * 4 ** rng.random(), 2 ** (rng.random() - 0.5)  # the root of the aspect
+    return round(side * aspect), round(side / aspect)
+
+
 def haze(depth: float) -> float:
     """Share of the background's mean colour mixed into an object at this depth: 0 at depth 1."""
     return _HAZE_PER_DEPTH * (depth - 1.0)

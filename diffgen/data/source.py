@@ -1,13 +1,15 @@
 """From a data configuration to images."""
 
-from typing import Literal, Protocol, overload
+from typing import Literal, Protocol, overload, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from diffgen.config.base import parse_size
 from diffgen.config.data import DataConfig, DigitsConfig, FolderConfig, ShapesConfig
 from diffgen.config.hub import HubConfig
 from diffgen.data.digits import Digits
+from diffgen.data.fit import Part
 from diffgen.data.folder import Folder
 from diffgen.data.hub import Hub, HubStream
 from diffgen.data.shapes import Shapes
@@ -27,21 +29,37 @@ class ImageSource(Protocol):
         """(image (3, H, W) fp32 in [-1, 1], label), without augmentation."""
 
 
+@runtime_checkable
+class Augmented(Protocol):
+    """A source whose training images differ from access to access."""
+
+    def augmented(self, index: int, generator: torch.Generator, /) -> tuple[Tensor, int, Part]:
+        """(image (3, h, w) fp32 in [-1, 1], label, the part of the picture it shows)."""
+
+
 @overload
 def build_images(
-    config: ShapesConfig | DigitsConfig | FolderConfig, split: Split = "train"
+    config: ShapesConfig | DigitsConfig | FolderConfig, split: Split = "train", multiple: int = 1
 ) -> ImageSource: ...
 @overload
-def build_images(config: DataConfig, split: Split = "train") -> ImageSource | HubStream: ...
-def build_images(config: DataConfig, split: Split = "train") -> ImageSource | HubStream:
-    """The images a configuration names. Stored images have no split here: they are given whole."""
+def build_images(
+    config: DataConfig, split: Split = "train", multiple: int = 1
+) -> ImageSource | HubStream: ...
+def build_images(
+    config: DataConfig, split: Split = "train", multiple: int = 1
+) -> ImageSource | HubStream:
+    """The images a configuration names. Stored images have no split here: they are given whole.
+
+    ``multiple`` divides the sides of images that keep their own shape [pixels].
+    """
     height, width = parse_size(config.size)
     match config:
         case ShapesConfig():
-            return Shapes(height, width, split)
+            crop, scale = config.crop, config.crop_scale
+            return Shapes(height, width, split, crop=crop, crop_scale=scale, multiple=multiple)
         case DigitsConfig():
             return Digits(height, width, split)
         case FolderConfig():
-            return Folder(config)
+            return Folder(config, multiple)
         case HubConfig():
-            return HubStream(config) if config.streaming else Hub(config)
+            return HubStream(config, multiple) if config.streaming else Hub(config, multiple)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffgen.config.model import Attention, attention_problems
+from diffgen.models.tokens import pad, real_tokens
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,14 @@ class Padded:
             reach = reach * self.mask[..., None]
         return reach.amax(dim=1)
 
+    def padded(self, x: Tensor) -> Tensor:
+        """(B, N, ...): as it is."""
+        return x
+
+    def back(self, padded: Tensor) -> Tensor:
+        """The inverse of ``padded``."""
+        return padded
+
 
 @dataclass(frozen=True)
 class Packed:
@@ -48,8 +57,36 @@ class Packed:
         pieces = coords.split(self.lengths.tolist())
         return torch.stack([piece.amax(dim=0) + 1 for piece in pieces])
 
+    def padded(self, x: Tensor) -> Tensor:
+        """(sum N, ...) -> (B, longest N, ...), zeros behind."""
+        return pad(x, self.lengths)[0]
+
+    def back(self, padded: Tensor) -> Tensor:
+        """The inverse of ``padded``."""
+        return padded[real_tokens(self.lengths)]
+
 
 Layout = Padded | Packed
+
+
+def layout_of(
+    tokens: Tensor, mask: Tensor | None, lengths: Tensor | None, backend: Attention
+) -> Layout:
+    """How a batch of ``tokens`` lies: packed with ``lengths``, else padded.
+
+    Raises:
+        ValueError: mask and lengths together, or lengths that do not sum to the tokens.
+    """
+    if lengths is None:
+        return Padded(mask, backend)
+    if mask is not None:
+        raise ValueError("give mask (padded) or lengths (packed), not both")
+    if tokens.ndim != 2 or int(lengths.sum()) != tokens.shape[0]:
+        raise ValueError(
+            f"packed tokens must be (sum of lengths, features); lengths sum to "
+            f"{int(lengths.sum())}, tokens are {tuple(tokens.shape)}"
+        )
+    return Packed(lengths, backend)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:

@@ -7,19 +7,29 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from diffgen.config.model import Attention, DiTConfig, Prediction, TimeConvention
+from diffgen.config.model import (
+    Attention,
+    DiTConfig,
+    MicroConditioning,
+    Prediction,
+    TimeConvention,
+)
 from diffgen.config.positions import (
+    PositionOverrides,
     Positions,
-    Scaling,
-    Temperature,
     position_changes,
     read_position,
 )
-from diffgen.models.attention import Layout, Packed, Padded
+from diffgen.models.attention import layout_of
 from diffgen.models.blocks import Block, FinalLayer, modulation
-from diffgen.models.embedders import LabelEmbedder, TimestepEmbedder, TokenEmbedder
+from diffgen.models.embedders import (
+    CropEmbedder,
+    LabelEmbedder,
+    TimestepEmbedder,
+    TokenEmbedder,
+)
 from diffgen.models.tokens import grid_coords, patchify, unpatchify
-from diffgen.positions import Position, build_position
+from diffgen.positions import Draws, Position, build_position
 
 
 class DiT(ModelMixin, ConfigMixin):
@@ -43,6 +53,7 @@ class DiT(ModelMixin, ConfigMixin):
             ``direction`` (eps - x0 for "noise"), "eps", "v" or "x0".
         guidance_channels: classifier-free guidance acts on the first so many channels, as the
             released DiT, SiT and FiT sample (3); None: on all.
+        micro: "pixels" or "canvas": it is told which part of a picture it sees, see ``forward``.
 
     ``model.attention`` picks the backend of attention, see diffgen.models.attention.
 
@@ -73,6 +84,7 @@ class DiT(ModelMixin, ConfigMixin):
         time: dict[str, Any] | None = None,
         prediction: Prediction = "velocity",
         guidance_channels: int | None = None,
+        micro: MicroConditioning = "none",
     ) -> None:
         super().__init__()
         position_config = read_position(position)
@@ -81,12 +93,15 @@ class DiT(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"prediction must be one of {get_args(Prediction)}, not {prediction!r}"
             )
+        if micro not in get_args(MicroConditioning):
+            raise ValueError(f"micro must be one of {get_args(MicroConditioning)}, not {micro!r}")
         _check_widths(hidden_size, num_heads, mlp, position_config)
         _check_numbers(adaln_rank, mlp_norm_eps, time_freq_shift, guidance_channels)
         features = in_channels * patch_size**2
         self.x_embedder = TokenEmbedder(features, hidden_size)
         self.t_embedder = TimestepEmbedder(hidden_size, shift=time_freq_shift)
         self.y_embedder = LabelEmbedder(num_classes, hidden_size)
+        self.crop_embedder = CropEmbedder(hidden_size) if micro != "none" else None
         self.grid = (max(1, sample_size[0] // patch_size), max(1, sample_size[1] // patch_size))
         self.encoding = build_position(position_config, hidden_size, num_heads, self.grid)
         self.global_adaLN_modulation = modulation(hidden_size, None) if adaln_rank else None
@@ -135,24 +150,25 @@ class DiT(ModelMixin, ConfigMixin):
             time=config.time.model_dump(),
             prediction=config.prediction,
             guidance_channels=config.guidance_channels,
+            micro=config.micro,
         )
         model.attention = config.attention
         return model
 
-    def use_position(self, scaling: Scaling | None, temperature: Temperature | None) -> None:
-        """Draw with another frequency scaling or logit temperature than ``config`` states.
+    def use_position(self, overrides: PositionOverrides) -> None:
+        """Draw with ``overrides`` of what ``config`` states of the encoding; none: as it states.
 
-        None: as it states. The configuration, and so what is saved, stays as it is.
+        The configuration, and so what is saved, stays as it is.
 
         Raises:
-            ValueError: a scaling for an encoding that is not rotary.
+            ValueError: the encoding has no such field.
         """
-        if scaling is None and temperature is None:
+        stated = read_position(self.config.position)
+        changes = position_changes(stated, overrides)
+        if not changes:
             self.encoding = self._stated_encoding or self.encoding
             return
         self._stated_encoding = self._stated_encoding or self.encoding
-        stated = read_position(self.config.position)
-        changes = position_changes(stated, scaling, temperature)
         changed = read_position({**stated.model_dump(), **changes})
         width, heads = self.config.hidden_size, self.config.num_heads
         _check_position(width, heads, changed)
@@ -165,9 +181,10 @@ class DiT(ModelMixin, ConfigMixin):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
-        for parameter in self.t_embedder.parameters():
-            if parameter.ndim == 2:
-                nn.init.normal_(parameter, std=0.02)
+        for embedder in (self.t_embedder, self.crop_embedder):
+            for parameter in embedder.parameters() if embedder else ():
+                if parameter.ndim == 2:
+                    nn.init.normal_(parameter, std=0.02)
         heads = [m[-1] for n, m in self.named_modules() if n.endswith("adaLN_modulation")]
         for head in heads:
             nn.init.zeros_(head.weight)
@@ -176,24 +193,45 @@ class DiT(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.final_layer.linear.bias)
 
     def forward(
-        self, x: Tensor, t: Tensor, y: Tensor, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        y: Tensor,
+        coords: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        sizes: Tensor | None = None,
+        lengths: Tensor | None = None,
+        crop: Tensor | None = None,
+        generator: Draws = None,
     ) -> Tensor:
-        """Predict from noisy images.
+        """Predict from noisy images; with ``coords`` from tokens, see ``forward_tokens``.
 
         Args:
             x: (B, C, H, W) float; H and W any multiples of the patch.
             t: (B,) times in the model's own convention (``self.convention``).
             y: (B,) int64 labels; ``num_classes`` is the null class.
-            generator: for encodings that draw positions.
+            crop: (B, 4) of a model with ``micro``, which part of a picture this is: height and
+                width of the picture, top and left of the part [the model's pixels]; rows of NaN:
+                not told; None: the whole of one.
+            generator: for encodings that draw positions; None outside training.
 
         Returns:
             (B, C_out, H, W).
+
+        Raises:
+            ValueError: a side the patch does not divide, a grid over the encoding's range, or
+                ``crop`` for a model without ``micro``.
         """
+        if coords is not None:
+            return self.forward_tokens(
+                x, coords, t, y, mask, sizes, lengths, crop=crop, generator=generator
+            )
         rows, columns = x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size
         tokens = patchify(x, self.patch_size)
         coords = grid_coords(rows, columns, x.device).expand(x.shape[0], -1, -1)
         sizes = coords.new_tensor([rows, columns]).expand(x.shape[0], 2)
-        out = self.forward_tokens(tokens, coords, t, y, sizes=sizes, generator=generator)
+        out = self.forward_tokens(tokens, coords, t, y, sizes=sizes, crop=crop, generator=generator)
         return unpatchify(out, rows, columns, self.patch_size)
 
     def forward_tokens(
@@ -205,29 +243,31 @@ class DiT(ModelMixin, ConfigMixin):
         mask: Tensor | None = None,
         sizes: Tensor | None = None,
         lengths: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        crop: Tensor | None = None,
+        generator: Draws = None,
     ) -> Tensor:
         """Predict from tokens, padded or packed.
 
         Args:
             tokens: (B, N, C p^2), channel-major (c, row, column); packed: (sum N, C p^2).
             coords: (B, N, 2) float (row, column); packed: (sum N, 2).
-            t, y: (B,) as in ``forward``.
+            t, y, crop, generator: as in ``forward``.
             mask: (B, N) bool, True = real; None: all are. Padded positions come out as 0.
             sizes: (B, 2) full grid in tokens; None: the smallest that holds the real coords.
             lengths: (B,) int64 makes the batch a packed one.
-            generator: for encodings that draw positions.
 
         Returns:
             The shape of ``tokens``, with C_out in place of C.
 
         Raises:
-            ValueError: both ``mask`` and ``lengths``, or lengths that do not sum to the tokens.
+            ValueError: both ``mask`` and ``lengths``, lengths that do not sum to the tokens, or
+                what ``forward`` refuses.
         """
-        layout = _layout(tokens, mask, lengths, self.attention)
-        grid = layout.spread(layout.full_size(coords) if sizes is None else sizes)
-        noise_time = layout.spread(self.noise_time(t))
-        coords = self.encoding.place(coords, grid, generator)
+        layout = layout_of(tokens, mask, lengths, self.attention)
+        sizes = layout.full_size(coords) if sizes is None else sizes
+        condition = self.condition(t, y, sizes, crop)
+        coords = layout.back(self.encoding.place(layout.padded(coords), sizes[:, None], generator))
+        grid, noise_time = layout.spread(sizes), layout.spread(self.noise_time(t))
         x = self.x_embedder(tokens)
         added = self.encoding.embed(coords, grid)
         if added is not None:
@@ -239,13 +279,31 @@ class DiT(ModelMixin, ConfigMixin):
         logit_scale = self.encoding.logit_scale(grid)
         if logit_scale is not None:
             logit_scale = logit_scale[..., None, None]
-        condition = self.t_embedder(t) + self.y_embedder(y)
         branch = self.global_adaLN_modulation
         shared = None if branch is None else branch(condition)
         for block in self.blocks:
             x = block(x, condition, layout, rotation, logit_scale, shared)
         out = self.final_layer(x, condition, layout)
         return out if mask is None else out * mask[..., None]
+
+    def condition(self, t: Tensor, y: Tensor, sizes: Tensor, crop: Tensor | None) -> Tensor:
+        """(B, hidden size): what modulates every block, of images of ``sizes`` (B, 2) tokens.
+
+        With ``micro`` "canvas" the numbers of ``crop`` count in images of the trained size: the
+        whole of a picture is told alike at every size. "pixels": as they are.
+        """
+        condition = self.t_embedder(t) + self.y_embedder(y)
+        if self.crop_embedder is None:
+            if crop is not None:
+                raise ValueError("crop is given to a model without micro-conditioning")
+            return condition
+        own = sizes.float() * self.patch_size
+        if crop is None:
+            crop = torch.cat([own, torch.zeros_like(own)], dim=-1)
+        if self.config.micro == "canvas":
+            trained = own.new_tensor(self.grid) * self.patch_size
+            crop = crop * (trained / own).repeat(1, 2)
+        return condition + self.crop_embedder(crop)
 
     def noise_time(self, t: Tensor) -> Tensor:
         """Times in the model's convention -> diffgen's, in [0, 1] with 1 = pure noise."""
@@ -274,18 +332,3 @@ def _check_numbers(rank: Any, eps: Any, shift: Any, guided: Any) -> None:
 def _check_position(hidden_size: int, num_heads: int, position: Positions) -> None:
     for problem in position.misfits(hidden_size, num_heads):
         raise ValueError(problem)
-
-
-def _layout(
-    tokens: Tensor, mask: Tensor | None, lengths: Tensor | None, backend: Attention
-) -> Layout:
-    if lengths is None:
-        return Padded(mask, backend)
-    if mask is not None:
-        raise ValueError("give mask (padded) or lengths (packed), not both")
-    if tokens.ndim != 2 or int(lengths.sum()) != tokens.shape[0]:
-        raise ValueError(
-            f"packed tokens must be (sum of lengths, features); lengths sum to "
-            f"{int(lengths.sum())}, tokens are {tuple(tokens.shape)}"
-        )
-    return Packed(lengths, backend)

@@ -30,6 +30,14 @@ class LabelEmbedder(nn.Module):
         return self.embedding_table(labels)
 
 
+def sinusoids(x: Tensor, channels: int, shift: int = 0) -> Tensor:
+    """(...,) -> (..., channels): cosines, then sines, of x 10000^(-j / (channels / 2 - shift))."""
+    half = channels // 2
+    steps = torch.arange(half, dtype=torch.float32, device=x.device)
+    angles = x.float()[..., None] * torch.exp(-math.log(10_000.0) * steps / (half - shift))
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
 class TimestepEmbedder(nn.Module):
     """Sinusoids of the time, 256 wide, cosines first, then a two-layer MLP (DiT).
 
@@ -44,8 +52,27 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """(B,) times in the model's own convention -> (B, width)."""
-        half = self.frequencies // 2
-        steps = torch.arange(half, dtype=torch.float32, device=t.device)
-        angles = t.float()[:, None] * torch.exp(-math.log(10_000.0) * steps / (half - self.shift))
-        embedding = torch.cat([angles.cos(), angles.sin()], dim=-1)
+        embedding = sinusoids(t, self.frequencies, self.shift)
         return self.mlp(embedding.to(next(self.parameters()).dtype))
+
+
+class CropEmbedder(nn.Module):
+    """What part of which picture is shown, as micro-conditioning (SDXL, Podell et al. 2023).
+
+    Four numbers, each as 256 sinusoids, one behind another through a two-layer MLP.
+    """
+
+    def __init__(self, width: int, frequencies: int = 256) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+        features = 4 * frequencies
+        self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, crop: Tensor) -> Tensor:
+        """(B, 4) height and width of the picture, top and left of the part -> (B, width).
+
+        Rows of NaN, of images that are not told, give 0.
+        """
+        told = ~crop.isnan().any(dim=-1, keepdim=True)
+        embedding = sinusoids(crop.nan_to_num(), self.frequencies).flatten(-2)
+        return self.mlp(embedding.to(next(self.parameters()).dtype)) * told

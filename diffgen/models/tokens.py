@@ -1,5 +1,8 @@
 """Images to tokens and back, and the coordinates that travel with them."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -32,3 +35,58 @@ def grid_coords(rows: int, columns: int, device: torch.device | None = None) -> 
     row = torch.arange(rows, device=device, dtype=torch.float32)
     column = torch.arange(columns, device=device, dtype=torch.float32)
     return torch.stack(torch.meshgrid(row, column, indexing="ij"), dim=-1).reshape(-1, 2)
+
+
+def real_tokens(lengths: Tensor) -> Tensor:
+    """(B,) lengths -> (B, longest) bool mask of a padded batch, True = real."""
+    return torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
+
+
+def pad(packed: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """(sum N, ...) of B sequences -> ((B, longest, ...) with zeros behind, its mask).
+
+    ``padded[mask]`` is the inverse.
+    """
+    mask = real_tokens(lengths)
+    padded = packed.new_zeros(*mask.shape, *packed.shape[1:])
+    padded[mask] = packed
+    return padded, mask
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Images of mixed sizes as one sequence of tokens, one image behind another."""
+
+    tokens: Tensor
+    """(sum N, C p^2)."""
+    coords: Tensor
+    """(sum N, 2) float (row, column) in each image."""
+    sizes: Tensor
+    """(B, 2) int64 grids in tokens."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) int64 tokens of each image."""
+        return self.sizes.prod(dim=-1)
+
+
+def pack(images: Sequence[Tensor], patch: int) -> Packed:
+    """Images (C, H, W) of any sizes, on one device -> their tokens.
+
+    Raises:
+        ValueError: ``patch`` divides a side with a remainder.
+    """
+    device = images[0].device
+    grids = [(image.shape[-2] // patch, image.shape[-1] // patch) for image in images]
+    return Packed(
+        torch.cat([patchify(image[None], patch)[0] for image in images]),
+        torch.cat([grid_coords(*grid, device) for grid in grids]),
+        torch.tensor(grids, device=device),
+    )
+
+
+def unpack(tokens: Tensor, sizes: Tensor, patch: int) -> list[Tensor]:
+    """(sum N, C p^2) tokens of images of ``sizes`` (B, 2) tokens -> images; inverse of pack."""
+    pieces = tokens.split(sizes.prod(dim=-1).tolist())
+    grids = zip(pieces, sizes.tolist(), strict=True)
+    return [unpatchify(piece[None], rows, columns, patch)[0] for piece, (rows, columns) in grids]

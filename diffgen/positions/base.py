@@ -6,11 +6,16 @@ noise, broadcastable against ``coords[..., 0]``. An encoding never sees the numb
 any grid, crop or packed mixture of grids is encoded alike.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from diffgen.config.positions import Temperature
 from diffgen.positions.temperature import logit_temperature
+
+Draws = torch.Generator | Sequence[torch.Generator] | None
+"""What positions are drawn from: one for each image, one for all in turn, or nothing."""
 
 
 class Position(nn.Module):
@@ -30,8 +35,17 @@ class Position(nn.Module):
         self.temperature = temperature
         self.grid = grid
 
-    def place(self, coords: Tensor, sizes: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Coordinates the other hooks see, drawn once per forward and shared by all layers."""
+    @property
+    def draws_always(self) -> bool:
+        """True for an encoding that draws positions outside training too."""
+        return False
+
+    def place(self, coords: Tensor, sizes: Tensor, generator: Draws) -> Tensor:
+        """Coordinates the other hooks see, drawn once per forward and shared by all layers.
+
+        ``coords`` (B, N, 2), ``sizes`` (B, 1, 2); padding may lie anywhere. ``generator``: one for
+        each image, or one they all draw from in turn; None outside training.
+        """
         return coords
 
     def embed(self, coords: Tensor, sizes: Tensor) -> Tensor | None:

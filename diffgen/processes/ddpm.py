@@ -7,6 +7,7 @@ clean image is t = 0 and the noisiest step t = 1.
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from diffgen.config.model import Prediction, TimeConvention
 from diffgen.config.process import DDPMConfig, MinSNRWeighting
 from diffgen.processes import gaussian
-from diffgen.processes.process import Denoised, per_sample
+from diffgen.processes.process import Denoised, Model, per_sample
 from diffgen.processes.schedule import alpha_bar, cosine_betas, linear_betas
 
 
@@ -60,12 +61,14 @@ class DDPM:
         alpha, sigma = self._levels_for(x0, t)
         return alpha * x0 + sigma * eps
 
-    def loss(self, model: nn.Module, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    def loss(
+        self, model: Model, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor, **cond: Any
+    ) -> Tensor:
         """The weighted squared error, plus T / 1000 times the variational term if there is one.
 
         L_hybrid of Nichol and Dhariwal 2021, eq. 16: L_vlb is the sum over T steps, times 0.001.
         """
-        error, bound = self.loss_terms(model, x0, eps, t, y)
+        error, bound = self.loss_terms(model, x0, eps, t, y, **cond)
         if isinstance(self.config.weighting, MinSNRWeighting):
             alpha, sigma = self.levels(t)
             error = error * gaussian.min_snr_weight(
@@ -74,14 +77,14 @@ class DDPM:
         return error if bound is None else error + self.config.num_train_timesteps / 1000 * bound
 
     def loss_terms(
-        self, model: nn.Module, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor
+        self, model: Model, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor, **cond: Any
     ) -> tuple[Tensor, Tensor | None]:
         """Squared error of what the model predicts, and its variational term, each (B,) fp32.
 
         The second trains the variance alone: the mean in it is detached.
         """
         x_t = self.add_noise(x0, eps, t)
-        output, raw = self._split(model(x_t, self.own_time(t), y).float())
+        output, raw = self._split(model(x_t, self.own_time(t), y, **cond).float())
         alpha, sigma = self._levels_for(x0, t)
         wanted = gaussian.target(self.prediction, x0, eps, alpha, sigma)
         error = (output - wanted).square().flatten(1).mean(dim=1)
@@ -110,11 +113,17 @@ class DDPM:
         return nats.flatten(1).mean(dim=1) / math.log(2)
 
     def denoise(
-        self, model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor, s: Tensor | None = None
+        self,
+        model: nn.Module,
+        x_t: Tensor,
+        t: Tensor,
+        y: Tensor,
+        s: Tensor | None = None,
+        **cond: Any,
     ) -> Denoised:
         """x0, and with a learned variance the log-variance of the step from ``t`` to ``s``."""
         noisy = x_t.to(next(model.parameters()).dtype)
-        output, raw = self._split(model(noisy, self.own_time(t), y).float())
+        output, raw = self._split(model(noisy, self.own_time(t), y, **cond).float())
         x0 = gaussian.x0_from(self.prediction, output, x_t, *self._levels_for(x_t, t))
         if raw is None:
             return Denoised(x0)

@@ -5,13 +5,14 @@
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffgen.config.model import Prediction, TimeConvention
 from diffgen.config.process import LogitNormalTimes, UniformTimes
-from diffgen.processes.process import Denoised, per_sample
+from diffgen.processes.process import Denoised, Model, per_sample
 from diffgen.processes.times import draw_time
 
 # Bounds the weight 1 / t^2 of an x0 model's error at 25: near the image rare times would outweigh
@@ -65,33 +66,43 @@ class Flow:
         t = t if self.convention.direction == "noise" else 1 - t
         return t * self.convention.scale
 
-    def predict_velocity(self, model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    def predict_velocity(
+        self, model: Model, x_t: Tensor, t: Tensor, y: Tensor, **cond: Any
+    ) -> Tensor:
         """A velocity model's eps - x0; models of direction "data" predict its negative.
 
         Released SiTs have as many output channels again, which nothing has trained.
         """
-        out = model(x_t, self.own_time(t), y)[:, : x_t.shape[1]]
+        out = model(x_t, self.own_time(t), y, **cond)[:, : x_t.shape[1]]
         return out if self.convention.direction == "noise" else -out
 
-    def loss(self, model: nn.Module, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    def loss(
+        self, model: Model, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor, **cond: Any
+    ) -> Tensor:
         """Squared error of the velocity, averaged over each sample: (B,) fp32.
 
         That of an x0 model's is (x0_predicted - x0)^2 / t^2, with t no smaller than 0.2.
         """
         x_t = self.add_noise(x0, eps, t)
         if self.prediction == "x0":
-            out = model(x_t, self.own_time(t), y)
+            out = model(x_t, self.own_time(t), y, **cond)
             error = (out.float() - x0) / per_sample(t.clamp(min=SMALLEST_TIME), x0)
         else:
-            error = self.predict_velocity(model, x_t, t, y).float() - self.velocity(x0, eps)
+            error = self.predict_velocity(model, x_t, t, y, **cond).float() - self.velocity(x0, eps)
         return error.square().flatten(1).mean(dim=1)
 
     def denoise(
-        self, model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor, s: Tensor | None = None
+        self,
+        model: nn.Module,
+        x_t: Tensor,
+        t: Tensor,
+        y: Tensor,
+        s: Tensor | None = None,
+        **cond: Any,
     ) -> Denoised:
         """The denoised prediction x0, fp32 like ``x_t`` (B, C, H, W), at times ``t`` (B,)."""
         noisy = x_t.to(next(model.parameters()).dtype)
         if self.prediction == "x0":
-            return Denoised(model(noisy, self.own_time(t), y).float())
-        velocity = self.predict_velocity(model, noisy, t, y).float()
+            return Denoised(model(noisy, self.own_time(t), y, **cond).float())
+        velocity = self.predict_velocity(model, noisy, t, y, **cond).float()
         return Denoised(self.x0_from_velocity(x_t, velocity, t))

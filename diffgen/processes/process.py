@@ -1,9 +1,13 @@
 """What every noising process offers; whoever trains or samples knows no more of it."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+Model: TypeAlias = Callable[..., Tensor]
+"""(noisy, times in the model's convention, labels, what else it is told) -> prediction."""
 
 
 class Denoised(NamedTuple):
@@ -31,11 +35,19 @@ class Process(Protocol):
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t; ``x0``, ``eps`` (B, ...), ``t`` (B,) in [0, 1]."""
 
-    def loss(self, model: nn.Module, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """The training loss of each sample: (B,) fp32."""
+    def loss(
+        self, model: Model, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor, **cond: Any
+    ) -> Tensor:
+        """The training loss of each sample: (B,) fp32. ``cond``: what else the model is told."""
 
     def denoise(
-        self, model: nn.Module, x_t: Tensor, t: Tensor, y: Tensor, s: Tensor | None = None
+        self,
+        model: nn.Module,
+        x_t: Tensor,
+        t: Tensor,
+        y: Tensor,
+        s: Tensor | None = None,
+        **cond: Any,
     ) -> Denoised:
         """The clean image behind ``x_t`` (B, C, H, W) fp32 at times ``t`` (B,).
 

@@ -35,7 +35,7 @@ def set_up(pipe: DiffGenPipeline, config: SamplingConfig) -> None:
         UserError: the model's encoding cannot be scaled so.
     """
     try:
-        pipe.transformer.use_position(config.scaling, config.temperature)
+        pipe.transformer.use_position(config)
     except ValueError as error:
         raise UserError(str(error)) from None
     saved = pipe.scheduler.config
@@ -78,6 +78,7 @@ def draw_batches(
             seed=seed,
             image_numbers=numbers,
             output_type="latent",
+            time_shift=config.time_shift,
         ).images
         images = pipe.decode(x0, config.decode_batch_size, config.decode_tiled)
         yield Batch(numbers, chosen, to_uint8(images).cpu())

@@ -6,6 +6,7 @@ Left to themselves the schedulers choose different grids, some with steps that m
 sigma' = s sigma / (1 + (s - 1) sigma). Those of a DDPM model are in ddpm_steps.
 """
 
+import math
 from typing import Any, TypeAlias
 
 import torch
@@ -67,14 +68,19 @@ def walks_flow(scheduler: Any) -> bool:
     return False
 
 
-def set_steps(scheduler: Any, steps: int, device: torch.device | str) -> None:
+def set_steps(scheduler: Any, steps: int, device: torch.device | str, shift: float = 1.0) -> None:
     """Put ``steps`` steps into a diffusers scheduler, from the noisiest level to the image.
 
+    ``shift``: of a flow's noise levels, besides the scheduler's own.
+
     Raises:
-        UserError: it is none that diffgen's models can be walked with, or knows fewer levels.
+        UserError: it is none that diffgen's models can be walked with, knows fewer levels, or
+            has none that can be shifted.
     """
     if walks_flow(scheduler):
-        set_flow_sigmas(scheduler, steps, device)
+        set_flow_sigmas(scheduler, steps, device, shift)
+    elif shift != 1.0:
+        raise UserError("time_shift: only a flow's noise levels can be shifted")
     else:
         set_ddpm_steps(scheduler, steps, device)
 
@@ -85,24 +91,34 @@ def flow_sigmas(steps: int, shift: float = 1.0) -> Tensor:
     return (shift * sigmas / (1 + (shift - 1) * sigmas)).float()
 
 
-def set_flow_sigmas(scheduler: Any, steps: int, device: torch.device | str) -> None:
+def size_shift(shape: tuple[int, int], trained: tuple[int, int]) -> float:
+    """sqrt(N / N0), N and N0 the areas of an image and of those of training: the shift that brings
+    both to the same signal-to-noise ratio at a coarse scale (Esser et al. 2024, sec. 5.3.2)."""
+    return math.sqrt(math.prod(shape) / math.prod(trained))
+
+
+def set_flow_sigmas(
+    scheduler: Any, steps: int, device: torch.device | str, shift: float = 1.0
+) -> None:
     """Put ``steps`` steps of the common grid into a diffusers scheduler.
+
+    ``shift`` comes on top of the scheduler's own: one after the other multiplies them.
 
     Raises:
         UserError: the scheduler is none that walks a flow here.
     """
     match scheduler:
         case FlowMatchEulerDiscreteScheduler():  # the only one that takes sigmas; it shifts them
-            scheduler.set_timesteps(sigmas=flow_sigmas(steps).tolist(), device=device)
+            scheduler.set_timesteps(sigmas=flow_sigmas(steps, shift).tolist(), device=device)
         case FlowMatchHeunDiscreteScheduler():  # a step but the last is two evaluations
             scheduler.set_timesteps(steps, device=device)
-            sigmas = flow_sigmas(steps, scheduler.config.shift).to(device)
+            sigmas = flow_sigmas(steps, shift * scheduler.config.shift).to(device)
             doubled = torch.cat([sigmas[:1], sigmas[1:].repeat_interleave(2)])
             scheduler.timesteps = doubled * TRAIN_STEPS
             scheduler.sigmas = torch.cat([doubled, doubled.new_zeros(1)])
         case DPMSolverMultistepScheduler() if scheduler.config.use_flow_sigmas:
             scheduler.set_timesteps(steps, device=device)
-            sigmas = flow_sigmas(steps, scheduler.config.flow_shift)
+            sigmas = flow_sigmas(steps, shift * scheduler.config.flow_shift)
             scheduler.timesteps = (sigmas * TRAIN_STEPS).to(device)
             scheduler.sigmas = torch.cat([sigmas, sigmas.new_zeros(1)])
         case _:

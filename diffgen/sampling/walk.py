@@ -25,6 +25,8 @@ class GuidedDenoiser:
     null_label: int
     guided_channels: int | None = None
     """The rule acts on the first so many channels, the others stay the conditional pass's."""
+    position_seeds: list[int] | None = None
+    """(B,) seeds of what an encoding draws, the same at every step; None: it draws nothing."""
 
     def __call__(self, x_t: Tensor, t: float, advance: bool, s: float | None = None) -> Denoised:
         """``x_t`` (B, C, H, W) fp32 at time ``t`` -> guided x0, same shape.
@@ -41,7 +43,8 @@ class GuidedDenoiser:
         times = x_t.new_full((len(labels),), t)
         earlier = None if s is None else torch.full_like(times, s)
         noisy = x_t.repeat(len(passes), 1, 1, 1)
-        x0, log_variance = self.process.denoise(self.model, noisy, times, labels, earlier)
+        told = self._told(len(passes))
+        x0, log_variance = self.process.denoise(self.model, noisy, times, labels, earlier, **told)
         predictions = dict(zip(passes, x0.chunk(len(passes)), strict=True))
         kept = slice(self.guided_channels)
         cond, uncond = predictions["cond"], predictions.get("uncond")
@@ -59,6 +62,13 @@ class GuidedDenoiser:
             log_variance = log_variance.chunk(len(passes))[passes.index("cond")]
         return Denoised(guided, log_variance)
 
+    def _told(self, passes: int) -> dict[str, Any]:
+        """What the model gets besides time and label: fresh generators, alike in every pass."""
+        if self.position_seeds is None:
+            return {}
+        seeds = self.position_seeds * passes
+        return {"generator": [torch.Generator().manual_seed(seed) for seed in seeds]}
+
 
 @torch.no_grad()
 def walk(
@@ -72,14 +82,18 @@ def walk(
     on_step: Callable[[], object] = lambda: None,
     generator: Generators | None = None,
     guided_channels: int | None = None,
+    position_seeds: list[int] | None = None,
 ) -> Tensor:
     """Walk ``noise`` (B, C, H, W) to clean samples of the same shape, fp32.
 
     ``scheduler`` has its steps set already (see schedulers.set_steps); ``on_step`` is called after
     every evaluation of the model. ``generator`` gives the noise a solver adds on the way: one for
-    each image, or one for all; None: torch's own. ``guided_channels``: see GuidedDenoiser.
+    each image, or one for all; None: torch's own. ``guided_channels``, ``position_seeds``: see
+    GuidedDenoiser.
     """
-    denoise = GuidedDenoiser(model, process, rule.begin(), labels, null_label, guided_channels)
+    denoise = GuidedDenoiser(
+        model, process, rule.begin(), labels, null_label, guided_channels, position_seeds
+    )
     x = noise.float()
     times = step_times(scheduler)
     for timestep, t, s in zip(scheduler.timesteps, times, [*times[1:], 0.0], strict=True):

@@ -90,11 +90,15 @@ def measure(encoder: Encoder, data: TrainingData, device: torch.device) -> Laten
     pixels, size = 0, encoder.config.batch_size
     for first in tqdm(range(0, count, size), desc="measuring latents", leave=False):
         numbers = list(range(first, min(first + size, count)))
-        images = torch.stack([data[number]["image"] for number in numbers])
-        z = encode(images.to(device), numbers).double().cpu()
-        total += z.sum(dim=(0, 2, 3))
-        squares += z.square().sum(dim=(0, 2, 3))
-        pixels += z[:, 0].numel()
+        images = [data[number]["image"] for number in numbers]
+        batches = [(torch.stack(images), numbers)]
+        if data.mixed_sizes:
+            batches = [(image[None], [n]) for image, n in zip(images, numbers, strict=True)]
+        for batch, its_numbers in batches:
+            z = encode(batch.to(device), its_numbers).double().cpu()
+            total += z.sum(dim=(0, 2, 3))
+            squares += z.square().sum(dim=(0, 2, 3))
+            pixels += z[:, 0].numel()
     mean = total / pixels
     std = (squares / pixels - mean.square()).clamp(min=0).sqrt()
     constant = (std < SMALLEST_STD).nonzero().flatten().tolist()

@@ -12,15 +12,15 @@ from torch import nn
 from tqdm import tqdm
 
 from diffgen.config.train import TrainConfig
+from diffgen.data.budget import cut_to_budget
 from diffgen.data.loader import load_batches
 from diffgen.data.order import BatchNumbers, Sample, TrainingData
 from diffgen.errors import UserError
 from diffgen.group import Group
-from diffgen.processes import Process
 from diffgen.signals import Interrupted, deferred
 from diffgen.training.checkpoint import Checkpoints, TrainingState, Window
 from diffgen.training.run_folder import RunFolder
-from diffgen.training.step import Encode, batch_loss
+from diffgen.training.step import Objective
 from diffgen.training.trackers import log_scalars
 
 
@@ -44,13 +44,12 @@ class Loop:
     data: TrainingData
     model: nn.Module
     """As accelerate prepared it; ``state.model`` is the same one unwrapped."""
-    process: Process
-    null_label: int
+    objective: Objective
     state: TrainingState
     folder: RunFolder
     hooks: Hooks
-    encode: Encode | None = None
-    """Images to latents; None: the model sees pixels."""
+    token: int
+    """Side of the square of image pixels behind a token."""
 
     def run(self) -> None:
         """Train from ``state.seen`` to the configured number of images.
@@ -120,24 +119,17 @@ class Loop:
 
     def _step(self, micro_batches: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimiser step: (loss, gradient norm), both 0-d and still on the device."""
-        pieces = len(micro_batches)
+        budget = self.config.train.token_budget
+        pieces = [p for batch in micro_batches for p in cut_to_budget(batch, self.token, budget)]
+        count = sum(len(piece["image"]) for piece in pieces)
         total = torch.zeros((), device=self.accelerator.device)
-        for i, micro_batch in enumerate(micro_batches):
-            last = i == pieces - 1
+        for i, piece in enumerate(pieces):
+            last, share = i == len(pieces) - 1, len(piece["image"]) / count
             context = nullcontext() if last else self.accelerator.no_sync(self.model)
             with context, self.accelerator.autocast():
-                loss = batch_loss(
-                    self.model,
-                    self.process,
-                    micro_batch,
-                    seed=self.config.seed,
-                    null_label=self.null_label,
-                    class_dropout=self.config.model.class_dropout,
-                    device=self.accelerator.device,
-                    encode=self.encode,
-                )
-                self.accelerator.backward(loss / pieces)
-            total += loss.detach() / pieces
+                loss = self.objective(self.model, piece) * share
+                self.accelerator.backward(loss)
+            total += loss.detach()
         limit = self.config.train.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         for optimizer, schedule in zip(self.state.optimizers, self.state.schedules, strict=True):

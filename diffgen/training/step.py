@@ -1,14 +1,18 @@
 """The loss of one batch, with randomness that belongs to the samples."""
 
+import math
 from collections.abc import Callable
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffgen.data.order import Sample
 from diffgen.processes import Process
+from diffgen.processes.process import Model
 from diffgen.seeding import stream_generator
+from diffgen.training.mixed import mixed_losses
 
 Encode: TypeAlias = Callable[[Tensor, list[int]], Tensor]
 """Images (B, 3, H, W) of the samples with these numbers -> what the model sees of them."""
@@ -30,28 +34,71 @@ def draw(
     return torch.stack(times), torch.stack(drops), torch.stack(noise)
 
 
-def batch_loss(
-    model: nn.Module,
-    process: Process,
-    batch: Sample,
-    *,
-    seed: int,
-    null_label: int,
-    class_dropout: float,
-    device: torch.device,
-    encode: Encode | None = None,
-) -> Tensor:
-    """Mean loss of a batch; labels are dropped to the null class at the rate asked for.
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a batch; all randomness in it is a function of (seed, sample number)."""
 
-    ``encode`` turns the images into latents; None: the model sees pixels.
-    """
-    x0 = batch["image"].to(device, non_blocking=True)
-    numbers = torch.as_tensor(batch["number"]).tolist()
-    if encode is not None:
-        x0 = encode(x0, numbers)
-    t, drop, eps = (part.to(device) for part in draw(process, seed, numbers, x0.shape[1:]))
-    labels = torch.as_tensor(batch["label"]).to(device)
-    if null_label == 0:  # unconditional: the data's labels mean nothing to the model
-        labels = torch.zeros_like(labels)
-    labels = torch.where(drop < class_dropout, null_label, labels)
-    return process.loss(model, x0, eps, t, labels).mean()
+    process: Process
+    seed: int
+    null_label: int
+    """0: the model is unconditional."""
+    class_dropout: float
+    """Share of labels replaced by the null class."""
+    device: torch.device
+    encode: Encode | None = None
+    """Images to latents; None: the model sees pixels."""
+    patch: int = 1
+    """Side of a token [the model's pixels]; for batches of mixed sizes."""
+    padded: bool = False
+    """Pad batches of mixed sizes to their longest image; no: pack them."""
+    micro_dropout: float | None = None
+    """Share of images of which the model is not told the crop; None: it is never told."""
+    share_positions: int | None = None
+    """So many consecutive samples share what their encoding draws; None: it draws nothing."""
+
+    def __call__(self, model: Model, batch: Sample) -> Tensor:
+        """Mean over the images, 0-d fp32; ``model`` as for ``Process.loss``."""
+        numbers = torch.as_tensor(batch["number"]).tolist()
+        images = batch["image"]
+        if isinstance(images, Tensor):
+            x0 = self._seen(images, numbers)
+            t, drop, eps = self._drawn(numbers, x0.shape[1:])
+            y, told = self._labels(batch, drop), self._told(batch, numbers, images, x0)
+            return self.process.loss(model, x0, eps, t, y, **told).mean()
+        each = [self._seen(z[None], [n])[0] for z, n in zip(images, numbers, strict=True)]
+        drawn = [self._drawn([n], x0.shape) for n, x0 in zip(numbers, each, strict=True)]
+        t, drop = (torch.cat([one[i] for one in drawn]) for i in (0, 1))
+        eps = [one[2][0] for one in drawn]
+        y, told = self._labels(batch, drop), self._told(batch, numbers, images[0], each[0])
+        losses = mixed_losses(self.process, model, each, eps, t, y, self.patch, self.padded, **told)
+        return losses.mean()
+
+    def _seen(self, images: Tensor, numbers: list[int]) -> Tensor:
+        """What the model sees of ``images`` (B, 3, H, W)."""
+        images = images.to(self.device, non_blocking=True)
+        return images if self.encode is None else self.encode(images, numbers)
+
+    def _drawn(self, numbers: list[int], shape: tuple[int, ...]) -> list[Tensor]:
+        return [part.to(self.device) for part in draw(self.process, self.seed, numbers, shape)]
+
+    def _labels(self, batch: Sample, drop: Tensor) -> Tensor:
+        labels = torch.as_tensor(batch["label"]).to(self.device)
+        if self.null_label == 0:  # unconditional: the data's labels mean nothing to the model
+            labels = torch.zeros_like(labels)
+        return torch.where(drop < self.class_dropout, self.null_label, labels)
+
+    def _told(self, batch: Sample, numbers: list[int], image: Tensor, x0: Tensor) -> dict[str, Any]:
+        """What the model gets besides time and label; ``image`` and ``x0`` tell their scale."""
+        told: dict[str, Any] = {}
+        if self.micro_dropout is not None:
+            drops = [torch.rand((), generator=self._stream("micro", n)) for n in numbers]
+            dropped = torch.stack(drops).to(self.device) < self.micro_dropout
+            crop = batch["crop"].to(self.device) * (x0.shape[-1] / image.shape[-1])
+            told["crop"] = crop.masked_fill(dropped[:, None], math.nan)
+        if self.share_positions is not None:
+            draws = [n // self.share_positions for n in numbers]
+            told["generator"] = [self._stream("positions", n) for n in draws]
+        return told
+
+    def _stream(self, name: str, number: int) -> torch.Generator:
+        return stream_generator(self.seed, name, number)

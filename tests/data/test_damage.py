@@ -80,7 +80,7 @@ def test_each_is_named_once_and_counted(folder, workers, capfd):
     ]
     assert lines[0].endswith("(1 so far)")
     assert lines[1].endswith("(2 so far)")
-    assert {key for batch in shown for key in batch} == {"image", "label", "number"}
+    assert {key for batch in shown for key in batch} == {"image", "crop", "label", "number"}
 
 
 def test_workers_meet_the_same_images(folder):

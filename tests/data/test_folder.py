@@ -291,9 +291,10 @@ class TestAugmentation:
         fill(tmp_path, ["cat/a.png"])
         images = read(tmp_path, flip=False)
         for seed in range(20):
-            pixels, label = images.augmented(0, generator(seed))
+            pixels, label, part = images.augmented(0, generator(seed))
             assert torch.equal(pixels, images[0][0])
             assert label == 0
+            assert part.height >= pixels.shape[1]
 
     def test_random_crops_differ_by_sample_and_are_repeatable(self, tmp_path):
         """Sample ``number`` of a training is one picture, whoever asks and when."""

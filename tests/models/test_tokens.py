@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgen.models.tokens import grid_coords, patchify, unpatchify
+from diffgen.models.tokens import grid_coords, pack, pad, patchify, unpack, unpatchify
 
 sides = st.integers(1, 5)
 
@@ -44,3 +44,27 @@ def test_coordinates_are_the_place_of_each_token():
 def test_a_size_the_patch_does_not_divide_is_refused(height, width):
     with pytest.raises(ValueError, match=f"{height}x{width} is not divisible by the patch size 4"):
         patchify(torch.zeros(1, 3, height, width), 4)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=6))
+def test_unpack_is_the_inverse_of_pack_and_padded_of_packed(grids):
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(3, 2 * h, 2 * w, generator=generator) for h, w in grids]
+    packed = pack(images, 2)
+    assert packed.sizes.tolist() == [list(grid) for grid in grids]
+    assert packed.lengths.tolist() == [h * w for h, w in grids]
+    for one, other in zip(unpack(packed.tokens, packed.sizes, 2), images, strict=True):
+        assert torch.equal(one, other)
+    places = packed.coords.split(packed.lengths.tolist())
+    for piece, (h, w) in zip(places, grids, strict=True):
+        assert torch.equal(piece, grid_coords(h, w))
+    padded, mask = pad(packed.tokens, packed.lengths)
+    assert torch.equal(padded[mask], packed.tokens)
+    assert torch.equal(mask.sum(dim=1), packed.lengths)
+    assert not padded[~mask].any()
+
+
+def test_pack_refuses_a_side_the_patch_does_not_divide():
+    with pytest.raises(ValueError, match="3x4 is not divisible by the patch size 2"):
+        pack([torch.zeros(3, 4, 4), torch.zeros(3, 3, 4)], 2)

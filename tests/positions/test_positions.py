@@ -269,7 +269,7 @@ def test_a_custom_encoding_sees_what_the_contract_says():
 
 @torch.no_grad()
 def test_a_custom_encoding_gives_the_same_numbers_packed():
-    """The generator draws for (B, N) or (B N,) tokens in the same order."""
+    """Positions are drawn image by image, however the batch lies."""
     padded, packed = run(Everything(*ALL)), run(Everything(*ALL), packed=True)
     torch.testing.assert_close(packed, padded, rtol=0, atol=1e-5)
 
@@ -288,7 +288,8 @@ def test_the_grid_is_that_of_the_real_tokens_unless_it_is_given():
     assert torch.equal(encoding.seen["place"][1].expand_as(coords)[:, 0], grids)
     lengths = torch.tensor([15, 8])
     model.forward_tokens(tokens[mask], coords[mask], t, y, lengths=lengths)
-    assert torch.equal(encoding.seen["place"][1], grids.repeat_interleave(lengths, dim=0))
+    assert torch.equal(encoding.seen["place"][1], grids[:, None])  # by image, also when packed
+    assert torch.equal(encoding.seen["embed"][1], grids.repeat_interleave(lengths, dim=0))
     crops = torch.tensor([[8.0, 8.0], [6.0, 9.0]])  # tokens of a crop know the full grid
     model.forward_tokens(tokens, coords, t, y, mask=mask, sizes=crops)
     assert torch.equal(encoding.seen["place"][1].expand_as(coords)[:, 0], crops)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffgen.config.positions import (
+    PositionOverrides,
     RopeConfig,
     Scaling,
     Temperature,
@@ -195,5 +196,10 @@ def test_a_period_is_riflexs_alone():
     (complaint,) = RopeConfig(period=5, scaling="pi").misfits(32, 2)
     assert complaint.startswith("position.period")
     stated = RopeConfig(period=5, scaling="riflex")
-    assert position_changes(stated, "ntk", None) == {"scaling": "ntk", "period": None}
-    assert position_changes(stated, None, "sqrt_log") == {"temperature": "sqrt_log"}
+    assert position_changes(stated, PositionOverrides(scaling="ntk")) == {
+        "scaling": "ntk",
+        "period": None,
+    }
+    assert position_changes(stated, PositionOverrides(temperature="sqrt_log")) == {
+        "temperature": "sqrt_log"
+    }

@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
+from diffgen.config.positions import PositionOverrides
 from diffgen.config.process import DDPMConfig
 from diffgen.config.sampling import SamplingConfig
 from diffgen.errors import UserError
@@ -44,7 +45,7 @@ def test_at_the_trained_size_nothing_changes():
 
 def test_a_scaling_needs_a_rotation():
     with pytest.raises(ValueError, match="the model's is sincos"):
-        build(position={"kind": "sincos"}).transformer.use_position("pi", None)
+        build(position={"kind": "sincos"}).transformer.use_position(PositionOverrides(scaling="pi"))
 
 
 def test_a_scheduler_of_the_same_class_is_kept_and_another_keeps_its_spacing():

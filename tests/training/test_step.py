@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffgen.config.model import TimeConvention
 from diffgen.config.process import UniformTimes
 from diffgen.processes import Flow
-from diffgen.training.step import batch_loss, draw
+from diffgen.training.step import Objective, draw
 
 FLOW = Flow(TimeConvention(scale=1))
 NULL = 8
@@ -19,7 +19,8 @@ def batch(numbers) -> dict:
     """Grey images of side 2; the label of sample n is n mod 8."""
     numbers = torch.as_tensor(list(numbers))
     images = (numbers % 5)[:, None, None, None].float().expand(-1, 3, 2, 2) / 4 - 0.5
-    return {"image": images, "label": numbers % 8, "number": numbers}
+    crop = torch.tensor([2.0, 2, 0, 0]).expand(len(numbers), 4)
+    return {"image": images, "crop": crop, "label": numbers % 8, "number": numbers}
 
 
 class Noting(nn.Module):
@@ -32,7 +33,7 @@ class Noting(nn.Module):
 
 def loss(model: nn.Module, numbers, **options) -> Tensor:
     settings = {"seed": 3, "null_label": NULL, "class_dropout": 0.25, **options}
-    return batch_loss(model, FLOW, batch(numbers), device=torch.device("cpu"), **settings)
+    return Objective(FLOW, device=torch.device("cpu"), **settings)(model, batch(numbers))
 
 
 def test_a_sample_meets_the_same_randomness_in_any_batch():

@@ -1,0 +1,92 @@
+"""How a picture of any size becomes a training image, as geometry alone; sizes are (h, w)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+
+from diffgen.config.images import Crop
+from diffgen.data.crops import random_box
+
+Size = tuple[int, int]
+
+
+class Part(NamedTuple):
+    """Which part of which picture an image shows, in the image's own pixels."""
+
+    height: float
+    """Of the whole picture at the image's scale."""
+    width: float
+    top: float
+    """Of the image in the picture."""
+    left: float
+
+    def mirrored(self, width: int) -> "Part":
+        """That of the image, ``width`` pixels wide, turned left to right."""
+        return self._replace(left=self.width - self.left - width)
+
+
+class Fit(NamedTuple):
+    """A training image of ``size``, cut out of its picture."""
+
+    size: Size
+    box: tuple[float, float, float, float] | None
+    """(left, top, right, bottom) in the picture; None: the middle, as ADM crops it."""
+    part: Part
+
+
+def fit(
+    picture: Size,
+    target: Size,
+    crop: Crop,
+    smallest: float,
+    multiple: int,
+    generator: torch.Generator | None,
+) -> Fit:
+    """The training image of a ``picture``; without a generator nothing is left to chance.
+
+    Args:
+        picture: its size [pixels].
+        target: of the training images; for ``none`` and ``mixed`` the largest area.
+        crop: ``center``: the middle; ``random``: see ``random_box``; ``none``: the whole picture,
+            shrunk to the area; ``mixed``: half of the pictures larger than ``target`` on both
+            sides are cropped to it, the others as ``none`` (FiTv2, Wang et al. 2024).
+        smallest: share of the area a random crop keeps.
+        multiple: divides the sides of whole pictures [pixels].
+    """
+    height, width = picture
+    if crop == "random" and generator is not None:
+        return _cut(picture, target, random_box(picture, *target, smallest, generator))
+    larger = height > target[0] and width > target[1]
+    if crop == "mixed" and larger and generator is not None:
+        whole = bool(torch.rand((), generator=generator) < 0.5)
+    else:
+        whole = crop in ("none", "mixed")
+    if whole:
+        size = within(picture, target[0] * target[1], multiple)
+        return Fit(size, (0, 0, width, height), Part(*size, 0, 0))
+    scale = max(target[0] / height, target[1] / width)
+    covered = (height * scale, width * scale)
+    top, left = ((covered[axis] - target[axis]) / 2 for axis in (0, 1))
+    return Fit(target, None, Part(*covered, top, left))
+
+
+def _cut(picture: Size, target: Size, box: tuple[float, float, float, float]) -> Fit:
+    down, right = target[0] / (box[3] - box[1]), target[1] / (box[2] - box[0])
+    part = Part(picture[0] * down, picture[1] * right, box[1] * down, box[0] * right)
+    return Fit(target, box, part)
+
+
+def within(picture: Size, area: int, multiple: int) -> Size:
+    """The size of a whole picture in at most ``area`` pixels, never enlarged (FiTv2).
+
+    Sides are rounded down to ``multiple``, but one of less becomes one multiple; then the other is
+    cut short if need be.
+    """
+    height, width = picture
+    shrink = min(1.0, math.sqrt(area / (height * width)))
+    sides = [max(1, math.floor(side * shrink / multiple + 1e-9)) for side in picture]
+    most = area // multiple**2
+    longer = 0 if sides[0] > sides[1] else 1
+    sides[longer] = max(1, min(sides[longer], most // sides[1 - longer]))
+    return sides[0] * multiple, sides[1] * multiple

@@ -29,6 +29,11 @@ VERBS = {
     "eval": Verb(
         "diffgen.config.evaluate:EvaluateConfig", "diffgen.commands.evaluate:evaluate", "score"
     ),
+    "resolutions": Verb(
+        "diffgen.config.resolutions:ResolutionsConfig",
+        "diffgen.commands.resolutions:resolutions",
+        "score models at several sizes",
+    ),
     "convert": Verb(
         "diffgen.config.convert:ConvertConfig",
         "diffgen.commands.convert:convert",
@@ -42,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] in VERBS:
         return launch(argv[0], argv[1:], f"diffgen {argv[0]}")
-    lines = [f"  {name:8}{verb.summary}" for name, verb in VERBS.items()]
+    lines = [f"  {name:13}{verb.summary}" for name, verb in VERBS.items()]
     usage = "\n".join(["usage: diffgen VERB ...", *lines, "diffgen VERB --help lists its options"])
     if argv and argv[0] in ("-h", "--help"):
         print(usage)

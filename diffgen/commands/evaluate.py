@@ -1,10 +1,11 @@
 """``eval``: score a model, a folder of images or an ``.npz`` against held-out real images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -66,6 +67,36 @@ def evaluate(
         UserError: anything a user can mend; see its message.
     """
     group = group or Group.join(cpu=on_cpu(config.device))
+    scored = score(config, group, real)
+    if group.main:
+        print(scored.text)
+        target = save(scored.content, config.out, config.target(scored.content["size"]))
+        print(f"saved as {target}")
+    group.leave()
+
+
+class Scored(NamedTuple):
+    """The outcome of an evaluation."""
+
+    content: dict[str, Any]
+    """Figures and settings, as JSON holds them."""
+    text: str
+    """A table of the figures."""
+
+
+def score(
+    config: EvaluateConfig,
+    group: Group,
+    real: StoredImages | None = None,
+    show: Callable[[Batch], object] | None = None,
+) -> Scored:
+    """What ``evaluate`` finds; every process of ``group`` must call it.
+
+    ``show`` is called with this process's batches of images drawn from a model.
+
+    Raises:
+        UserError: anything a user can mend; see its message.
+    """
     with group.together():
         device = chosen_device(config.device, "dtype" if config.dtype == "bf16" else None)
         size = config.picture_size()
@@ -76,14 +107,12 @@ def evaluate(
         extractor = load_extractor(config.extractor, config.weights, device)
     with group.together():
         check_extractor(extractor, config, size, reference)
-    evaluation = Evaluation(config, size, device, reference, extractor, group)
+    evaluation = Evaluation(config, size, device, reference, extractor, group, show)
     if is_npz(config.source) or is_image_folder(config.source):
         readings = evaluation.read_stored()
     else:
         readings = evaluation.read_drawn()
-    if group.main:
-        evaluation.report(readings)
-    group.leave()
+    return evaluation.scored(readings)
 
 
 def check_extractor(
@@ -110,6 +139,7 @@ class Evaluation:
     reference: Reference
     extractor: Extractor
     group: Group
+    show: Callable[[Batch], object] | None = None
 
     def read_stored(self) -> Readings:
         """Read images of a folder or ``.npz``, in a fixed random order: they may be sorted."""
@@ -154,8 +184,8 @@ class Evaluation:
         images = read(self.extractor, batches, count, names, self.group)
         return Readings(images, real, floor, rule, weights)
 
-    def report(self, readings: Readings) -> None:
-        """Score, print and save."""
+    def scored(self, readings: Readings) -> Scored:
+        """The figures, and a table of them."""
         extractor, stored = self.extractor, self.reference.stored
         score = partial(compare, readings.reference, stored, k=self.config.k, extractor=extractor)
         scores = score(readings.images)
@@ -168,9 +198,13 @@ class Evaluation:
         counts = {name: len(part.labels) if part else 0 for name, part in sets.items()}
         source, reference = self.config.source, self.config.reference
         against = f"{counts['reference']} real ones" if counts["reference"] else reference
-        print(f"\n{source} at {self.size}: {counts['images']} images against {against}")
-        print(f"labels: {readings.labels}")
-        print(table(scores, floor, extractor))
+        text = "\n".join(
+            [
+                f"\n{source} at {self.size}: {counts['images']} images against {against}",
+                f"labels: {readings.labels}",
+                table(scores, floor, extractor),
+            ]
+        )
         real = self.reference.images
         content = {
             "schema": "diffgen-evaluation/1",
@@ -193,8 +227,7 @@ class Evaluation:
             "processes": self.group.world,
             "versions": {name: version(name) for name in LIBRARIES},
         }
-        target = save(content, self.config.out, self.config.target(self.size))
-        print(f"saved as {target}")
+        return Scored(content, text)
 
     def _count(self, available: int | None = None) -> int:
         """Images to score: as many as asked for, as there are, and as the floor has.
@@ -235,7 +268,10 @@ class Evaluation:
         total = sum(map(len, mine))
         with tqdm(total=total, unit="img", desc="drawing", disable=not group.main) as bar:
             for batch in drawn:
-                yield batch.numbers, batch.images, batch.labels
+                read = (batch.numbers, batch.images, batch.labels)
+                if self.show is not None:
+                    self.show(read)
+                yield read
                 bar.update(len(batch.numbers))
 
 

@@ -35,6 +35,7 @@ from diffgen.training.optimizers import build_optimizers, build_schedules
 from diffgen.training.run_folder import RunFolder
 from diffgen.training.step import Objective
 from diffgen.training.trackers import check_trackers, start_trackers
+from diffgen.training.trainable import choose_trainable
 
 
 def train(config: TrainConfig) -> None:
@@ -212,6 +213,9 @@ def build_state(
             accelerator.print(f"  started afresh: {name}")
         for name in adopted.unused:
             accelerator.print(f"  left behind: {name}")
+    share = choose_trainable(model, config.train.trainable)
+    if config.train.trainable:
+        accelerator.print(f"training {share:.2%} of the parameters")
     model.to(accelerator.device)
     optimizers = build_optimizers(config.optimizer, model)
     loop = config.train

@@ -198,13 +198,21 @@ def _validate(
 
 
 def _path(detail: ErrorDetails, values: Any, known: set[str]) -> list[str]:
-    """The error's field without the kinds pydantic puts into its location, nor list indices."""
+    """The error's field without the kinds pydantic puts into its location.
+
+    Of list indices only those of sections are kept, in brackets.
+    """
     path: list[str] = []
     here = values
     for part in detail["loc"]:
         name = ".".join([*path, str(part)])
         given = isinstance(here, dict) and part in here
+        if isinstance(part, int) and isinstance(here, list) and isinstance(here[part], dict):
+            path[-1] += f"[{part}]"
+            here = here[part]
+            continue
         real = any(k == name or k.startswith(f"{name}.") for k in known)
+        real = real or (bool(path) and path[-1].endswith("]"))
         if isinstance(part, int) or (known and not given and not real):
             continue
         path.append(part)

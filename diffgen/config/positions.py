@@ -59,6 +59,9 @@ class RopeConfig(_Position):
     size; nothing changes at the trained size."""
     decoupled: bool = True
     """Scale each axis by its own length (FiT's VisionNTK, VisionYaRN); no: both by the longer."""
+    trained_side: int | None = Field(default=None, ge=1)
+    """Rows and columns that scaling and temperature count from, where a model goes on training at
+    larger sizes than it was first trained at [tokens]; none: those of the training images."""
     period: float | None = Field(default=None, gt=0)
     """Length after which the model repeats itself, which riflex stretches [tokens]; none: the
     trained side. Only for scaling riflex."""
@@ -99,8 +102,8 @@ class RPE2DConfig(_Position):
     plain_share: float = Field(default=0.0, ge=0, le=1)
     """Share of training images placed as for drawing, by inference [0 to 1]."""
     inference: Inference = "linspace"
-    """Positions of N of L when drawing: linspace i (L-1) / (N-1), arange i, order_stat, the mean of
-    the i-th drawn one (i+1) (L+1) / (N+1) - 1, or random as in training."""
+    """Positions of N tokens in a range of L when drawing: linspace i(L-1)/(N-1), arange i,
+    order_stat, the mean of the i-th drawn one (i+1)(L+1)/(N+1)-1, or random, as in training."""
 
     def misfits(self, hidden_size: int, num_heads: int) -> Iterator[str]:
         """See _Position."""

@@ -41,6 +41,9 @@ class LoopConfig(Section):
     token_budget: int | None = Field(default=None, ge=1)
     """Tokens a process computes at once; its share of a batch is cut into pieces that keep to it.
     none: no bound."""
+    trainable: list[str] = Field(default=[])
+    """Parameters that are trained, as patterns of their names with * for anything; none given: all.
+    The others stay as --init brings them. configs/fitv2-hr.yaml has FiTv2's for larger sizes."""
     clip_norm: float = Field(default=0.2, ge=0)
     """Largest norm of the gradient; 0: unclipped."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -131,6 +134,11 @@ class TrainConfig(Section):
             yield (
                 f"train.accumulation: {self.train.accumulation} does not divide "
                 f"train.batch_size {self.train.batch_size}"
+            )
+        if self.train.trainable and self.init is None and not self._resumed():
+            yield (
+                "train.trainable: the other parameters would stay random; give a model to start "
+                "from with --init"
             )
         yield from device_problems(self.device, "train.precision", self.train.precision == "bf16")
         yield from missing_trackers(self.track)

@@ -25,6 +25,7 @@ def build_position(
         case SinCosConfig():
             return SinCos(config, hidden_size, grid)
         case RopeConfig():
+            grid = (config.trained_side, config.trained_side) if config.trained_side else grid
             additive = SinCos(SinCosConfig(), hidden_size, grid) if config.additive else None
             return Rope(config, hidden_size // num_heads, grid, additive)
         case RPE2DConfig():

@@ -11,7 +11,7 @@ from diffgen.training.muon import Muon
 
 
 def build_optimizers(config: OptimizerConfig, model: nn.Module) -> list[torch.optim.Optimizer]:
-    """One optimiser, or with Muon two: the blocks' matrices, and everything else."""
+    """One optimiser, or with Muon two: the blocks' matrices, and all else that is trained."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     match config:
         case AdamWConfig():
@@ -22,8 +22,11 @@ def build_optimizers(config: OptimizerConfig, model: nn.Module) -> list[torch.op
             ]
             chosen = {id(p) for p in matrices}
             rest = [p for p in trained.values() if id(p) not in chosen]
-            muon = Muon(matrices, config.muon_lr, config.momentum, config.weight_decay)
-            return [muon, _adamw(rest, config)]
+            found: list[torch.optim.Optimizer] = []
+            if matrices:  # of some models only other parameters are trained
+                decay = config.weight_decay
+                found.append(Muon(matrices, config.muon_lr, config.momentum, decay))
+            return [*found, _adamw(rest, config)] if rest else found
 
 
 def _adamw(params: list[nn.Parameter], config: AdamWConfig | MuonConfig) -> torch.optim.AdamW:

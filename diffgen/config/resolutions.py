@@ -1,0 +1,115 @@
+"""The configuration of ``eval/resolutions.py``."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pydantic_settings import CliPositionalArg
+
+from diffgen.config.base import Size
+from diffgen.config.evaluate import EvaluateConfig
+from diffgen.config.positions import PositionOverrides
+from diffgen.config.sampling import Device, Dtype, SamplingConfig, TimeShift
+from diffgen.config.source import resolve
+from diffgen.config.train import unwritable
+
+
+class RowConfig(PositionOverrides):
+    """A row of the table: a model, and how it is drawn at other sizes than trained."""
+
+    source: str
+    """Run folder, pipeline folder or hub id of the model."""
+    name: str | None = None
+    """Title of the row; none: the source's name."""
+    time_shift: TimeShift | None = None
+    """Shift of a flow's noise levels; none: as for all rows."""
+
+    @property
+    def title(self) -> str:
+        """``name``, or the source's and the overrides."""
+        given = [str(getattr(self, name)) for name in OVERRIDES if getattr(self, name) is not None]
+        return self.name or " ".join([Path(self.source).name, *given])
+
+
+OVERRIDES = (*PositionOverrides.model_fields, "time_shift")
+
+
+class ResolutionsConfig(SamplingConfig):
+    """Score models at several sizes: a row a model, a column a size, beside the real floor.
+
+    Cells that are there already are kept: the same command goes on where it was stopped.
+    """
+
+    runs: CliPositionalArg[list[str]] = Field(default=[])
+    """Run folders, pipeline folders or hub ids, a row each."""
+    rows: list[RowConfig] = Field(default=[])
+    """Further rows, in a file: source, and if wanted name, scaling, temperature, inference,
+    time_shift."""
+    sizes: list[Size] = Field(default=[])
+    """HEIGHTxWIDTH of the columns [pixels]; none: 3/4, 1, 1.5 and 2 times the size of the first
+    model, and both shapes of 1 to 2."""
+    reference: str = "shapes"
+    """Real images, drawn or cropped at each size: shapes or digits (held out), or a folder."""
+    num_images: int = Field(default=256, ge=8)
+    """Images drawn a cell, and real ones [count]."""
+    pictures: int = Field(default=4, ge=1)
+    """Images of every cell that the picture grid shows, the first ones [count]."""
+    seed: int = Field(default=0, ge=0)
+    """Image k of every cell starts from the noise of (seed, k)."""
+    device: Device = "auto"
+    """Where to compute; auto: a GPU if there is one."""
+    dtype: Dtype = "fp32"
+    """Arithmetic of the models; bf16 needs a GPU."""
+    out: Path = Path("resolutions")
+    """Folder for table.json, table.md, grid.png and the cells."""
+
+    def every_row(self) -> list[RowConfig]:
+        """The rows of both fields."""
+        return [RowConfig(source=run) for run in self.runs] + list(self.rows)
+
+    def cell(self, row: RowConfig, size: Size | None) -> EvaluateConfig:
+        """The evaluation that fills a cell; without a size: at the model's own."""
+        shared = ("reference", "num_images", "seed", "device", "dtype")
+        settings: dict[str, Any] = {name: getattr(self, name) for name in shared}
+        for name in SamplingConfig.model_fields:
+            own = getattr(row, name, None)
+            settings[name] = getattr(self, name) if own is None else own
+        return EvaluateConfig(source=row.source, size=size, **settings)
+
+    def columns(self) -> list[Size]:
+        """The sizes asked for, or those that suit the first model.
+
+        Raises:
+            UserError: there is no such model.
+        """
+        if self.sizes:
+            return list(dict.fromkeys(self.sizes))
+        first = resolve(self.every_row()[0].source)
+        step, trained = first.factor * first.patch_size, first.sample_size
+        scales = [(0.75, 0.75), (1.0, 1.0), (1.5, 1.5), (2.0, 2.0), (1.0, 2.0), (2.0, 1.0)]
+
+        def near(scale: float, side: int) -> int:
+            return step * max(1, round(scale * side / step))
+
+        sides = [(near(down, trained[0]), near(along, trained[1])) for down, along in scales]
+        return list(dict.fromkeys(f"{height}x{width}" for height, width in sides))
+
+    def problems(self) -> Iterator[str]:
+        """Yield mistakes of any row at any size, and on the disk."""
+        rows = self.every_row()
+        titles = [row.title for row in rows]
+        if not rows:
+            yield "runs: give at least one model"
+        for title in dict.fromkeys(t for t in titles if titles.count(t) > 1):
+            yield f"rows: two are called {title!r}; give one a name"
+        yield from unwritable("out", self.out)
+        told: set[str] = set()
+        for row in rows:
+            every: list[Size | None] = [*self.sizes] or [None]
+            for size in every:
+                cell = self.cell(row, size)
+                for problem in cell.problems():
+                    if problem not in told:
+                        told.add(problem)
+                        yield problem if len(rows) == 1 else f"{row.title}: {problem}"

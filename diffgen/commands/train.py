@@ -139,7 +139,7 @@ def build_objective(
         encode=encode,
         patch=model.patch_size,
         padded=config.train.mixed == "padded",
-        micro_dropout=None if model.micro == "none" else model.micro_dropout,
+        micro_dropout=model.untold,
         share_positions=shared[position.scope] if isinstance(position, RPE2DConfig) else None,
     )
 

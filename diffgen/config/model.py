@@ -90,8 +90,8 @@ class DiTConfig(Section):
     """Micro-conditioning: tell the model which part of a picture it sees (size of the picture, top
     and left of the part). pixels: in the model's pixels (SDXL); canvas: as shares of the image, so
     that a whole picture is told alike at every size. Drawing asks for a whole one."""
-    micro_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of training images not told [0 to 1]; only with micro."""
+    micro_dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Share of training images of which micro tells nothing [0 to 1]; none: 0.1."""
     num_classes: int | None = Field(default=None, ge=0)
     """Classes [count]; none given: as many as the data has; 0: unconditional."""
     class_dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -118,6 +118,13 @@ class DiTConfig(Section):
             return None
         return self.adaln_rank or self.hidden_size // 4
 
+    @property
+    def untold(self) -> float | None:
+        """Share of training images not told their crop; None: a model that never is."""
+        if self.micro == "none":
+            return None
+        return 0.1 if self.micro_dropout is None else self.micro_dropout
+
     def problems(self) -> Iterator[str]:
         """Yield widths that do not fit each other."""
         if self.hidden_size % self.num_heads:
@@ -128,5 +135,7 @@ class DiTConfig(Section):
             return
         if self.adaln_rank is not None and self.adaln == "zero":
             yield f"model.adaln_rank: {self.adaln_rank} has no effect with model.adaln zero"
+        if self.micro_dropout is not None and self.micro == "none":
+            yield f"model.micro_dropout: {self.micro_dropout} has no effect with model.micro none"
         for problem in self.position.misfits(self.hidden_size, self.num_heads):
             yield f"model.{problem}"

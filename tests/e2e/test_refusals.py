@@ -107,6 +107,55 @@ def latent_cases(latents, pipeline, tmp_path):
     ]
 
 
+@pytest.fixture(scope="module")
+def sized(tmp_path_factory):
+    """Folders with the JSON of models that are particular about sizes: rpe2d, DDPM."""
+    folder = tmp_path_factory.mktemp("sized")
+    model = {"patch_size": 4, "in_channels": 3, "num_classes": 2, "sample_size": [32, 32]}
+    solver = {
+        "_class_name": "DDIMScheduler",
+        "beta_schedule": "linear",
+        "num_train_timesteps": 1000,
+    }
+    for name, settings, scheduler in (
+        ("rpe2d", {"position": {"kind": "rpe2d", "range_columns": 9}}, {}),
+        ("ddpm", {"prediction": "eps"}, {**solver, "beta_start": 1e-4, "beta_end": 0.02}),
+    ):
+        write_json(folder / name / "model_index.json", {})
+        write_json(folder / name / "transformer/config.json", {**model, **settings})
+        write_json(folder / name / "scheduler/scheduler_config.json", scheduler)
+    return folder
+
+
+def size_cases(sized, pipeline):
+    """As ``cases``, about sizes other than trained."""
+    rpe2d, ddpm = str(sized / "rpe2d"), str(sized / "ddpm")
+    position = ["--model.position.kind", "rpe2d"]
+    beyond = "over the range of the rpe2d encoding, which ends at"
+    return [
+        ("sample", [rpe2d, "--size", "64x40"], f"size: 64x40 is {beyond} 64x36"),
+        ("eval", [rpe2d, "--size", "68x32"], f"size: 68x32 is {beyond} 64x36"),
+        ("resolutions", [rpe2d, pipeline, "--sizes", "32x40"], f"rpe2d: size: 32x40 is {beyond}"),
+        ("train", [*position, "--report.sizes", "68x32"], f"report.sizes: 68x32 is {beyond} 64x64"),
+        (
+            "train",
+            [*position, "--model.position.range-rows", "7"],
+            f"data.size: 32x32 is {beyond} 28x64",
+        ),
+        ("train", [*position, "--model.position.scaling", "ntk"], "does not belong to the kind"),
+        ("train", [*position, "--model.position.plain-share", "2"], "plain_share"),
+        ("sample", [rpe2d, "--scaling", "ntk"], "scaling: ntk needs a rotary encoding"),
+        ("sample", [pipeline, "--inference", "arange"], "inference: arange needs an rpe2d"),
+        ("sample", [ddpm, "--scheduler", "ddim", "--time-shift", "sqrt"], "this is a ddpm model"),
+        ("train", ["--train.token-budget", "63"], "63 is less than one image, data.size 32x32 has"),
+        ("train", ["--model.micro-dropout", "0.5"], "no effect with model.micro none"),
+        ("train", ["--data.crop", "some"], "data.crop"),
+        ("train", ["--train.trainable", "*.bias"], "the other parameters would stay random"),
+        ("resolutions", [], "runs: give at least one model"),
+        ("resolutions", ["nowhere"], "nowhere does not exist"),
+    ]
+
+
 def cases(pipeline, tmp_path):
     """(verb, arguments, what the message must say)."""
     empty = tmp_path / "empty"
@@ -169,8 +218,11 @@ def cases(pipeline, tmp_path):
     ]
 
 
-def test_each_refusal_is_one_message_with_code_2_and_without_torch(pipeline, latents, tmp_path):
+def test_each_refusal_is_one_message_with_code_2_and_without_torch(
+    pipeline, latents, sized, tmp_path
+):
     wanted = cases(pipeline, tmp_path) + latent_cases(latents, pipeline, tmp_path)
+    wanted += size_cases(sized, pipeline)
     argument = json.dumps([[verb, argv] for verb, argv, _ in wanted])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, argument],

@@ -5,8 +5,8 @@ sequence, attention by length) against padded to the longest image of the batch 
 histograms of tokens an image, drawn with seed 0:
 
 - native: small images keep their size, tokens log-uniform in 16 ... 256;
-- budget: every image is resized to the budget of 256 tokens, aspect ratios log-uniform in 1/2 ... 2,
-  sides rounded down to whole tokens.
+- budget: every image is resized to the budget of 256 tokens, aspect ratios log-uniform in
+  1/2 ... 2, sides rounded down to whole tokens.
 
     python -m benchmarks.mixed_sizes [--size B]
 

@@ -1,8 +1,10 @@
 """Attention over sequences of tokens: two ways a batch can lie in memory, three backends."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,9 @@ from diffgen.config.model import Attention, attention_problems
 from diffgen.models.tokens import pad, real_tokens
 
 log = logging.getLogger(__name__)
+
+Tokens: TypeAlias = tuple[Tensor, ...]
+Elementwise: TypeAlias = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,10 @@ class Padded:
     def spread(self, per_sample: Tensor) -> Tensor:
         """(B, ...) -> broadcastable against the tokens' (B, N, ...)."""
         return per_sample[:, None]
+
+    def apply(self, function: Elementwise, tokens: Tokens, per_sample: Tokens) -> Tensor:
+        """``function(*tokens, *per_sample)``, the latter spread."""
+        return function(*tokens, *map(self.spread, per_sample))
 
     def full_size(self, coords: Tensor) -> Tensor:
         """(B, 2): the smallest grid that holds every real token's coordinates."""
@@ -48,9 +57,34 @@ class Packed:
     lengths: Tensor
     backend: Attention = "auto"
 
+    @cached_property
+    def runs(self) -> list[tuple[int, int]]:
+        """(count, length) of neighbouring sequences of one length."""
+        lengths, counts = self.lengths.unique_consecutive(return_counts=True)
+        return list(zip(counts.tolist(), lengths.tolist(), strict=True))
+
+    def stacked(self, x: Tensor) -> list[Tensor]:
+        """(sum N, ...) -> for each run (count, length, ...), without copying."""
+        pieces = x.split([count * length for count, length in self.runs])
+        return [piece.unflatten(0, run) for piece, run in zip(pieces, self.runs, strict=True)]
+
     def spread(self, per_sample: Tensor) -> Tensor:
         """(B, ...) -> (sum N, ...)."""
         return per_sample.repeat_interleave(self.lengths, dim=0)
+
+    def apply(self, function: Elementwise, tokens: Tokens, per_sample: Tokens) -> Tensor:
+        """``function(*tokens, *per_sample)``, the latter spread.
+
+        On a CPU run by run: a copy of a sample's six modulations for each of its tokens costs more
+        memory traffic than the whole rest of the arithmetic saves.
+        """
+        if tokens[0].is_cuda:
+            return function(*tokens, *map(self.spread, per_sample))
+        counts = [count for count, _ in self.runs]
+        pieces = [self.stacked(x) for x in tokens] + [
+            [part[:, None] for part in x.split(counts)] for x in per_sample
+        ]
+        return torch.cat([function(*run).flatten(0, 1) for run in zip(*pieces, strict=True)])
 
     def full_size(self, coords: Tensor) -> Tensor:
         """(B, 2): the smallest grid that holds every token's coordinates."""
@@ -107,7 +141,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
     backend = chosen_backend(layout.backend, isinstance(layout, Packed), cuda, half)
     within = _varlen if backend == "varlen" else _xformers
     if isinstance(layout, Packed):
-        return (_by_length if backend == "sdpa" else within)(q, k, v, layout.lengths)
+        if backend == "sdpa":
+            return _by_length(q, k, v, layout)
+        return within(q, k, v, layout.lengths)
     real = layout.mask
     if backend == "sdpa":
         return _padded(q, k, v, real)
@@ -147,15 +183,10 @@ def _padded(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed).transpose(1, 2)
 
 
-def _by_length(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor) -> Tensor:
-    """Sequences of equal length are computed together, so nothing is padded."""
-    starts = lengths.cumsum(0) - lengths
-    out = torch.empty_like(q)
-    for length in lengths.unique().tolist():
-        first = starts[lengths == length]
-        rows = first[:, None] + torch.arange(length, device=q.device)  # (sequences, length)
-        out[rows] = _padded(q[rows], k[rows], v[rows], None)
-    return out
+def _by_length(q: Tensor, k: Tensor, v: Tensor, layout: Packed) -> Tensor:
+    """Neighbouring sequences of equal length are computed together, so nothing is padded."""
+    runs = zip(*map(layout.stacked, (q, k, v)), strict=True)
+    return torch.cat([_padded(q, k, v, None).flatten(0, 1) for q, k, v in runs])
 
 
 def _varlen(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor) -> Tensor:

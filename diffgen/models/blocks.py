@@ -23,6 +23,11 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, x, 1 + scale)
 
 
+def add_gated(x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
+    """x + gate * branch."""
+    return torch.addcmul(x, gate, branch)
+
+
 class Mlp(nn.Module):
     """Linear, GELU (tanh form), Linear."""
 
@@ -136,13 +141,12 @@ class Block(nn.Module):
         modulated = self.adaLN_modulation(condition)
         if shared is not None:
             modulated = modulated + shared
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = layout.spread(modulated).chunk(6, -1)
-        attended = self.attn(
-            modulate(layer_norm(x), shift_a, scale_a), layout, rotation, logit_scale
-        )
-        x = torch.addcmul(x, gate_a, attended)
-        normed = layer_norm(x, self.mlp_norm_eps)
-        return torch.addcmul(x, gate_m, self.mlp(modulate(normed, shift_m, scale_m)))
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulated.chunk(6, -1)
+        normed = layout.apply(modulate, (layer_norm(x),), (shift_a, scale_a))
+        attended = self.attn(normed, layout, rotation, logit_scale)
+        x = layout.apply(add_gated, (x, attended), (gate_a,))
+        normed = layout.apply(modulate, (layer_norm(x, self.mlp_norm_eps),), (shift_m, scale_m))
+        return layout.apply(add_gated, (x, self.mlp(normed)), (gate_m,))
 
 
 class FinalLayer(nn.Module):
@@ -155,5 +159,5 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor, layout: Layout) -> Tensor:
         """``x`` (..., N, width) -> (..., N, C_out p^2)."""
-        shift, scale = layout.spread(self.adaLN_modulation(condition)).chunk(2, dim=-1)
-        return self.linear(modulate(layer_norm(x), shift, scale))
+        shift, scale = self.adaLN_modulation(condition).chunk(2, dim=-1)
+        return self.linear(layout.apply(modulate, (layer_norm(x),), (shift, scale)))

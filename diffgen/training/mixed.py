@@ -37,6 +37,10 @@ def mixed_losses(
     Returns:
         (B,) fp32.
     """
+    # Images of one length side by side are computed together.
+    order = sorted(range(len(x0)), key=lambda i: x0[i].shape[-2:].numel())
+    x0, eps, t, y = (_taken(values, order) for values in (x0, eps, t, y))
+    cond = {name: _taken(values, order) for name, values in cond.items()}
     batch, noise = pack(x0, patch), pack(eps, patch).tokens
     lengths = batch.lengths
     owner = torch.arange(len(lengths), device=t.device).repeat_interleave(lengths)
@@ -57,4 +61,11 @@ def mixed_losses(
 
     predict = padded_model if padded else packed_model
     each = process.loss(predict, batch.tokens, noise, t[owner], y[owner], **cond)
-    return torch.stack([piece.mean() for piece in each.split(lengths.tolist())])
+    losses = [piece.mean() for piece in each.split(lengths.tolist())]
+    places = sorted(range(len(order)), key=order.__getitem__)
+    return torch.stack([losses[place] for place in places])
+
+
+def _taken(values: Any, order: list[int]) -> Any:
+    """One value for each image, in another order."""
+    return values[order] if isinstance(values, Tensor) else [values[i] for i in order]

@@ -13,7 +13,7 @@ from diffgen.files import locked, write_json
 # Settings that leave the figures as they are, or of which other fields tell more.
 FREE = ("out", "device", "batch_size", "decode_batch_size", "on_error")
 TOLD_ELSEWHERE = ("source", "reference", "vae", "weights", "size")
-FREE_OF_DATA = ("crop", "crop_scale", "flip", "on_error")
+FREE_OF_DATA = ("crop", "crop_scale", "crop_share", "flip", "on_error")
 
 
 def save(content: dict[str, Any], out: Path | None, target: Path) -> Path:

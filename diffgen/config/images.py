@@ -47,6 +47,9 @@ class FittedConfig(Section):
     crop_scale: float = Field(default=0.6, gt=0, le=1)
     """Smallest share of the image's area a random crop keeps [0 to 1]; only for crop random."""
 
+    crop_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of images that crop random crops at random, the others from the centre [0 to 1]."""
+
     @property
     def mixed_sizes(self) -> bool:
         """True where images of a batch may differ in size."""

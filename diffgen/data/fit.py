@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from diffgen.config.images import Crop
+from diffgen.config.images import FittedConfig
 from diffgen.data.crops import random_box
 
 Size = tuple[int, int]
@@ -38,30 +38,32 @@ class Fit(NamedTuple):
 def fit(
     picture: Size,
     target: Size,
-    crop: Crop,
-    smallest: float,
+    config: FittedConfig,
     multiple: int,
-    generator: torch.Generator | None,
+    generator: torch.Generator,
 ) -> Fit:
-    """The training image of a ``picture``; without a generator nothing is left to chance.
+    """The training image of a ``picture``.
 
     Args:
         picture: its size [pixels].
         target: of the training images; for ``none`` and ``mixed`` the largest area.
-        crop: ``center``: the middle; ``random``: see ``random_box``; ``none``: the whole picture,
-            shrunk to the area; ``mixed``: half of the pictures larger than ``target`` on both
-            sides are cropped to it, the others as ``none`` (FiTv2, Wang et al. 2024).
-        smallest: share of the area a random crop keeps.
+        config: crop ``center``: the middle; ``random``: see ``random_box``, or the middle;
+            ``none``: the whole picture, shrunk to the area; ``mixed``: half of the pictures larger
+            than ``target`` on both sides are cropped to it, the others as ``none`` (FiTv2, Wang et
+            al. 2024).
         multiple: divides the sides of whole pictures [pixels].
     """
     height, width = picture
-    if crop == "random" and generator is not None:
-        return _cut(picture, target, random_box(picture, *target, smallest, generator))
-    larger = height > target[0] and width > target[1]
-    if crop == "mixed" and larger and generator is not None:
-        whole = bool(torch.rand((), generator=generator) < 0.5)
-    else:
-        whole = crop in ("none", "mixed")
+
+    def chance(share: float) -> bool:
+        return share == 1 or bool(torch.rand((), generator=generator) < share)
+
+    if config.crop == "random" and chance(config.crop_share):
+        box = random_box(picture, *target, config.crop_scale, generator)
+        return _cut(picture, target, box)
+    whole = config.crop in ("none", "mixed")
+    if config.crop == "mixed" and height > target[0] and width > target[1]:
+        whole = chance(0.5)
     if whole:
         size = within(picture, target[0] * target[1], multiple)
         return Fit(size, (0, 0, width, height), Part(*size, 0, 0))

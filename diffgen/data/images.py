@@ -117,9 +117,7 @@ def fitted(
     ``multiple``: divides the sides of images that keep their shape [pixels].
     """
     target = parse_size(config.size)
-    chosen = fit(
-        (image.height, image.width), target, config.crop, config.crop_scale, multiple, generator
-    )
+    chosen = fit((image.height, image.width), target, config, multiple, generator)
     if chosen.box is None:
         cut = center_crop(image, *target)
     else:

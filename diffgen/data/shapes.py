@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from diffgen.config.images import Crop
+from diffgen.config.images import FittedConfig
 from diffgen.data.fit import Part, fit
 from diffgen.data.shapes_geometry import CLASS_NAMES, DISTANCES
 from diffgen.data.shapes_scene import BACKGROUND_DEPTH, Body, Scene, native_size, scene
@@ -131,7 +131,7 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
         height, width: of the canvas [pixels].
         split: "train" or "held_out".
         num_images: None: all of the split.
-        crop, crop_scale: what ``augmented`` shows, see ``diffgen.data.fit``.
+        fitting: what ``augmented`` shows, see ``diffgen.data.fit``; None: the item itself.
         multiple: divides the sides of images that keep their shape [pixels].
 
     Raises:
@@ -146,8 +146,7 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
         width: int,
         split: str = "train",
         num_images: int | None = None,
-        crop: Crop = "center",
-        crop_scale: float = 0.6,
+        fitting: FittedConfig | None = None,
         multiple: int = 1,
     ) -> None:
         if split not in _SPLITS:
@@ -161,7 +160,7 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
             raise ValueError(f"height x width is {height} x {width}; each must be at least 8")
         self.height, self.width = height, width
         self.indices = indices[:num_images]
-        self.crop, self.crop_scale, self.multiple = crop, crop_scale, multiple
+        self.fitting, self.multiple = fitting or FittedConfig(), multiple
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -171,13 +170,13 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
         return torch.from_numpy(draw_image(drawn, self.height, self.width)), drawn.label
 
     def augmented(self, i: int, generator: torch.Generator) -> tuple[torch.Tensor, int, Part]:
-        """Item ``i`` as ``crop`` says: a piece of a larger drawing, or drawn at a size of its own.
+        """Item ``i`` as ``fitting`` says: a piece of a larger drawing, or one of a size of its own.
 
         Nothing is resized: the scene is drawn at the scale its part is shown at.
         """
         target, drawn = (self.height, self.width), scene(self.indices[i])
-        picture = target if self.crop in ("center", "random") else native_size(drawn.index)
-        chosen = fit(picture, target, self.crop, self.crop_scale, self.multiple, generator)
+        picture = native_size(drawn.index) if self.fitting.mixed_sizes else target
+        chosen = fit(picture, target, self.fitting, self.multiple, generator)
         whole = (round(chosen.part.height), round(chosen.part.width))
         (top, bottom), (left, right) = (
             _span(offset, side, length)

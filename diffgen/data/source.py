@@ -55,8 +55,7 @@ def build_images(
     height, width = parse_size(config.size)
     match config:
         case ShapesConfig():
-            crop, scale = config.crop, config.crop_scale
-            return Shapes(height, width, split, crop=crop, crop_scale=scale, multiple=multiple)
+            return Shapes(height, width, split, fitting=config, multiple=multiple)
         case DigitsConfig():
             return Digits(height, width, split)
         case FolderConfig():

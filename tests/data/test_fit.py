@@ -8,11 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffgen.config.images import FittedConfig
 from diffgen.data.fit import Part, fit, within
 from diffgen.data.shapes import TRAIN, Shapes, draw_image, scene
 from diffgen.data.shapes_scene import native_size
 
 side = st.integers(1, 3000)
+FINE = FittedConfig(crop="random", crop_scale=0.25)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -48,7 +50,7 @@ def test_the_sizes_of_fitv2(picture, expected):
 
 def test_mixed_crops_half_of_the_pictures_larger_on_both_sides():
     def size(picture, seed):
-        return fit(picture, (32, 32), "mixed", 0.6, 4, generator(seed)).size
+        return fit(picture, (32, 32), FittedConfig(crop="mixed"), 4, generator(seed)).size
 
     larger = [size((100, 60), seed) for seed in range(400)]
     assert set(larger) == {(32, 32), (40, 24)}
@@ -57,7 +59,7 @@ def test_mixed_crops_half_of_the_pictures_larger_on_both_sides():
 
 
 def test_a_centre_crop_tells_the_covered_size_and_its_offset():
-    found = fit((60, 90), (16, 16), "center", 0.6, 1, generator())
+    found = fit((60, 90), (16, 16), FittedConfig(), 1, generator())
     assert found.size == (16, 16)
     assert found.box is None
     assert found.part == pytest.approx((16, 24, 0, 4))
@@ -66,7 +68,7 @@ def test_a_centre_crop_tells_the_covered_size_and_its_offset():
 @settings(deadline=None)
 @given(st.integers(20, 200), st.integers(20, 200), st.integers(0, 10**6))
 def test_a_random_part_lies_in_its_picture_at_the_images_scale(height, width, seed):
-    found = fit((height, width), (16, 24), "random", 0.25, 1, generator(seed))
+    found = fit((height, width), (16, 24), FINE, 1, generator(seed))
     left, top, right, bottom = found.box
     scale = 16 / (bottom - top)
     assert found.part.height == pytest.approx(height * scale)
@@ -78,13 +80,20 @@ def test_a_random_part_lies_in_its_picture_at_the_images_scale(height, width, se
     assert 1 - 1e-6 <= largest * scale <= 2 + 1e-6
 
 
+def test_a_share_of_the_images_is_not_cropped_at_random():
+    config = FittedConfig(crop="random", crop_scale=0.25, crop_share=0.7)
+    found = [fit((40, 40), (16, 16), config, 1, generator(seed)) for seed in range(400)]
+    assert sum(one.box is None for one in found) == pytest.approx(120, abs=4 * math.sqrt(84))
+    assert {one.part for one in found if one.box is None} == {Part(16, 16, 0, 0)}
+
+
 def test_a_mirrored_part_counts_from_the_other_side():
     assert Part(40, 60, 3, 10).mirrored(32) == Part(40, 60, 3, 18)
 
 
 class TestShapes:
     def test_a_random_part_is_cut_out_of_a_larger_drawing(self):
-        images = Shapes(16, 24, crop="random", crop_scale=0.25)
+        images = Shapes(16, 24, fitting=FINE)
         sizes = set()
         for seed in range(30):
             pixels, label, part = images.augmented(5, generator(seed))
@@ -97,7 +106,7 @@ class TestShapes:
         assert all(16 <= height <= 32 and 24 <= width <= 48 for height, width in sizes)
 
     def test_whole_drawings_have_sizes_of_their_own_below_the_area(self):
-        images = Shapes(32, 32, crop="none", multiple=4)
+        images = Shapes(32, 32, fitting=FittedConfig(crop="none"), multiple=4)
         tokens = []
         for i in range(300):
             pixels, _, part = images.augmented(i, generator())

@@ -81,6 +81,16 @@ def test_two_processes_reach_the_weights_of_one(whole, tmp_path, more):
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
 
 
+def test_two_processes_reach_the_weights_of_one_on_mixed_sizes_and_drawn_positions(tmp_path):
+    """Packed, in pieces of a token budget, whose number differs between the processes."""
+    sizes = ("--data.crop", "none", "--data.size", "32x32", "--train.token-budget", "70")
+    told = ("--model.position.kind", "rpe2d", "--model.micro", "canvas")
+    one = trained("one", tmp_path, *sizes, *told)
+    two = trained("two", tmp_path, *sizes, *told, world=2)
+    assert {line["processes"] for line in curve(two)} == {2}
+    assert apart(one, two) < 1e-5
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_the_same_command_goes_on_bit_for_bit(whole, tmp_path, number, code):
     run = started("run", tmp_path)

@@ -27,15 +27,15 @@ from diffgen.files import weights_digest
 from diffgen.guidance import CFG, Rule
 from diffgen.models.dit import DiT
 from diffgen.models.fit import check_stored
-from diffgen.models.vae import LatentSpace
+from diffgen.models.vae import LatentSpace, check_fit
 from diffgen.processes import build_process
 from diffgen.sampling.adopted import diffusers_parts
 from diffgen.sampling.geometry import Geometry
 from diffgen.sampling.labels import label_tensor
-from diffgen.sampling.noise import Generators, initial_noise
+from diffgen.sampling.noise import Generators, initial_noise, position_seeds
 from diffgen.sampling.schedulers import Scheduler, set_steps, size_shift
 from diffgen.sampling.walk import walk
-from diffgen.seeding import step_generators, stream_seed
+from diffgen.seeding import step_generators
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 OutputType = Literal["pil", "np", "pt", "latent"]
@@ -80,7 +80,7 @@ class DiffGenPipeline(DiffusionPipeline):
         super().__init__()
         own = own_format(dict(vae.config)) if vae is not None else None
         form = LatentFormat.model_validate(dict(latent_format)) if latent_format else own
-        _check_fit(transformer.config.in_channels, form, own)
+        check_fit(transformer.config.in_channels, form, own)
         self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae)
         self.register_to_config(
             class_names=list(class_names or []), latent_format=form and form.model_dump()
@@ -256,30 +256,16 @@ class DiffGenPipeline(DiffusionPipeline):
             raise ValueError(f"image_numbers {numbers}: give one for each image, and a seed")
         noise = initial_noise(numbers, self.geometry, (height, width), seed, generator, latents)
         step_noise = generator if seed is None else step_generators(seed, numbers)
-        seeds = self._position_seeds(seed, numbers)
-        self._set_steps(num_inference_steps, time_shift, noise.shape[-2:])
+        draws = self.transformer.encoding.draws_always
+        seeds = position_seeds(seed, numbers) if draws else None
+        if num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps must be 1 or more, not {num_inference_steps}")
+        shift = size_shift(time_shift, noise.shape[-2:], self.geometry.seen)
+        set_steps(self.scheduler, num_inference_steps, self._execution_device, shift)
         x0 = self._walk(noise, labels, rule, step_noise, seeds)
         images = x0 if output_type == "latent" else to_output(self.decode(x0), output_type)
         self.maybe_free_model_hooks()
         return ImageOutput(images=images) if return_dict else (images,)
-
-    def _set_steps(self, steps: int, time_shift: TimeShift, shape: torch.Size) -> None:
-        if steps < 1:
-            raise ValueError(f"num_inference_steps must be 1 or more, not {steps}")
-        if time_shift not in get_args(TimeShift):
-            raise ValueError(f"time_shift {time_shift!r} is not one of {get_args(TimeShift)}")
-        shift = 1.0
-        if time_shift == "sqrt":
-            shift = size_shift((shape[0], shape[1]), tuple(self.transformer.config.sample_size))
-        set_steps(self.scheduler, steps, self._execution_device, shift)
-
-    def _position_seeds(self, seed: int | None, numbers: list[int]) -> list[int] | None:
-        """Of what the encoding draws for each image; None: nothing."""
-        if not self.transformer.encoding.draws_always:
-            return None
-        if seed is None:
-            seed = int(torch.randint(2**31, ()))
-        return [stream_seed(seed, "positions", number) for number in numbers]
 
     def _walk(
         self,
@@ -313,14 +299,6 @@ class DiffGenPipeline(DiffusionPipeline):
         if bool((labels == self.transformer.num_classes).all()):
             return CFG(1.0)
         return guidance or CFG(scale)
-
-
-def _check_fit(channels: int, form: LatentFormat | None, own: LatentFormat | None) -> None:
-    """Raise ValueError unless a model of ``channels``, its latents and a VAE's go together."""
-    if form is not None and form.channels != channels:
-        raise ValueError(f"transformer has {channels} channels, but the latents {form.channels}")
-    if form and own and (form.channels, form.factor) != (own.channels, own.factor):
-        raise ValueError(f"vae has {own}, but latent_format states {form}")
 
 
 # diffusers.DiffusionPipeline looks the class a folder names up in its own module.

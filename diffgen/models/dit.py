@@ -1,6 +1,6 @@
 """DiT, the one backbone (Peebles and Xie 2023), on tokens that carry their coordinates."""
 
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -16,7 +16,6 @@ from diffgen.config.model import (
 )
 from diffgen.config.positions import (
     PositionOverrides,
-    Positions,
     position_changes,
     read_position,
 )
@@ -28,6 +27,8 @@ from diffgen.models.embedders import (
     TimestepEmbedder,
     TokenEmbedder,
 )
+from diffgen.models.initial import initialise
+from diffgen.models.options import check_choices, check_numbers, check_widths
 from diffgen.models.tokens import grid_coords, patchify, unpatchify
 from diffgen.positions import Draws, Position, build_position
 
@@ -89,14 +90,9 @@ class DiT(ModelMixin, ConfigMixin):
         super().__init__()
         position_config = read_position(position)
         self.convention = TimeConvention.model_validate(time or {})
-        if prediction not in get_args(Prediction):
-            raise ValueError(
-                f"prediction must be one of {get_args(Prediction)}, not {prediction!r}"
-            )
-        if micro not in get_args(MicroConditioning):
-            raise ValueError(f"micro must be one of {get_args(MicroConditioning)}, not {micro!r}")
-        _check_widths(hidden_size, num_heads, mlp, position_config)
-        _check_numbers(adaln_rank, mlp_norm_eps, time_freq_shift, guidance_channels)
+        check_choices(prediction, micro, mlp)
+        check_widths(hidden_size, num_heads, position_config)
+        check_numbers(adaln_rank, mlp_norm_eps, time_freq_shift, guidance_channels)
         features = in_channels * patch_size**2
         self.x_embedder = TokenEmbedder(features, hidden_size)
         self.t_embedder = TimestepEmbedder(hidden_size, shift=time_freq_shift)
@@ -115,7 +111,7 @@ class DiT(ModelMixin, ConfigMixin):
         self.num_classes = num_classes
         self.attention: Attention = "auto"
         self._stated_encoding: Position | None = None  # while another one is used
-        self._initialise()
+        initialise(self)
 
     @classmethod
     def build(
@@ -171,26 +167,8 @@ class DiT(ModelMixin, ConfigMixin):
         self._stated_encoding = self._stated_encoding or self.encoding
         changed = read_position({**stated.model_dump(), **changes})
         width, heads = self.config.hidden_size, self.config.num_heads
-        _check_position(width, heads, changed)
+        check_widths(width, heads, changed)
         self.encoding = build_position(changed, width, heads, self.grid)
-
-    def _initialise(self) -> None:
-        """Xavier for linears, N(0, 0.02) for time and labels, zero for gates and output (DiT)."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
-        for embedder in (self.t_embedder, self.crop_embedder):
-            for parameter in embedder.parameters() if embedder else ():
-                if parameter.ndim == 2:
-                    nn.init.normal_(parameter, std=0.02)
-        heads = [m[-1] for n, m in self.named_modules() if n.endswith("adaLN_modulation")]
-        for head in heads:
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
-        nn.init.zeros_(self.final_layer.linear.weight)
-        nn.init.zeros_(self.final_layer.linear.bias)
 
     def forward(
         self,
@@ -309,26 +287,3 @@ class DiT(ModelMixin, ConfigMixin):
         """Times in the model's convention -> diffgen's, in [0, 1] with 1 = pure noise."""
         t = t / self.convention.scale
         return t if self.convention.direction == "noise" else 1 - t
-
-
-def _check_widths(hidden_size: int, num_heads: int, mlp: str, position: Positions) -> None:
-    if mlp not in ("mlp", "swiglu"):
-        raise ValueError(f"mlp must be 'mlp' or 'swiglu', not {mlp!r}")
-    if hidden_size % num_heads:
-        raise ValueError(f"num_heads {num_heads} does not divide hidden_size {hidden_size}")
-    _check_position(hidden_size, num_heads, position)
-
-
-def _check_numbers(rank: Any, eps: Any, shift: Any, guided: Any) -> None:
-    for name, value in (("adaln_rank", rank), ("guidance_channels", guided)):
-        if value is not None and (type(value) is not int or value < 1):
-            raise ValueError(f"{name} must be None or 1 or more, not {value!r}")
-    if type(eps) not in (int, float) or not 0 < eps < 1:
-        raise ValueError(f"mlp_norm_eps must be between 0 and 1, not {eps!r}")
-    if shift not in (0, 1):
-        raise ValueError(f"time_freq_shift must be 0 or 1, not {shift!r}")
-
-
-def _check_position(hidden_size: int, num_heads: int, position: Positions) -> None:
-    for problem in position.misfits(hidden_size, num_heads):
-        raise ValueError(problem)

@@ -98,6 +98,14 @@ def _tiling(vae: AutoencoderKL, wanted: bool) -> Iterator[None]:
         vae.use_tiling = before
 
 
+def check_fit(channels: int, form: LatentFormat | None, own: LatentFormat | None) -> None:
+    """Raise ValueError unless a model of ``channels``, its latents and a VAE's go together."""
+    if form is not None and form.channels != channels:
+        raise ValueError(f"transformer has {channels} channels, but the latents {form.channels}")
+    if form and own and (form.channels, form.factor) != (own.channels, own.factor):
+        raise ValueError(f"vae has {own}, but latent_format states {form}")
+
+
 def posterior_noise(seed: int, numbers: list[int], shape: tuple[int, ...]) -> Tensor:
     """Noise of the posteriors of training samples ``numbers``: (len(numbers), *shape), fp32."""
     draws = [torch.randn(shape, generator=stream_generator(seed, "posterior", n)) for n in numbers]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from diffgen.sampling.geometry import Geometry
-from diffgen.seeding import image_noise
+from diffgen.seeding import image_noise, stream_seed
 
 Generators = torch.Generator | list[torch.Generator]
 
@@ -53,3 +53,13 @@ def initial_noise(
         return torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generator])
     device = "cpu" if generator is None else generator.device
     return torch.randn((count, *shape), generator=generator, device=device)
+
+
+def position_seeds(seed: int | None, numbers: list[int]) -> list[int]:
+    """Seeds of the positions that an encoding draws for the images ``numbers``.
+
+    ``seed`` None: one from torch's global generator.
+    """
+    if seed is None:
+        seed = int(torch.randint(2**31, ()))
+    return [stream_seed(seed, "positions", number) for number in numbers]

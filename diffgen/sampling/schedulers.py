@@ -7,7 +7,8 @@ sigma' = s sigma / (1 + (s - 1) sigma). Those of a DDPM model are in ddpm_steps.
 """
 
 import math
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias, get_args
 
 import torch
 from diffusers import (
@@ -19,6 +20,7 @@ from diffusers import (
 from torch import Tensor
 
 from diffgen.config.process import DDPMConfig, FlowConfig, ProcessConfig
+from diffgen.config.sampling import TimeShift
 from diffgen.errors import UserError
 from diffgen.processes.flow import Flow
 from diffgen.processes.process import Denoised
@@ -91,10 +93,18 @@ def flow_sigmas(steps: int, shift: float = 1.0) -> Tensor:
     return (shift * sigmas / (1 + (shift - 1) * sigmas)).float()
 
 
-def size_shift(shape: tuple[int, int], trained: tuple[int, int]) -> float:
-    """sqrt(N / N0), N and N0 the areas of an image and of those of training: the shift that brings
-    both to the same signal-to-noise ratio at a coarse scale (Esser et al. 2024, sec. 5.3.2)."""
-    return math.sqrt(math.prod(shape) / math.prod(trained))
+def size_shift(kind: TimeShift, shape: Sequence[int], trained: Sequence[int]) -> float:
+    """Shift of the noise levels for images of ``shape`` by a model of ``trained`` height and width.
+
+    ``sqrt``: sqrt(N / N0) of their areas, which brings both to the same signal-to-noise ratio at
+    a coarse scale (Esser et al. 2024, sec. 5.3.2).
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if kind not in get_args(TimeShift):
+        raise ValueError(f"time_shift {kind!r} is not one of {get_args(TimeShift)}")
+    return 1.0 if kind == "none" else math.sqrt(math.prod(shape) / math.prod(trained))
 
 
 def set_flow_sigmas(

@@ -13,9 +13,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 def test_the_shift_is_the_root_of_the_ratio_of_areas():
-    assert size_shift((64, 64), (32, 32)) == 2
-    assert size_shift((32, 64), (32, 32)) == pytest.approx(math.sqrt(2))
-    assert size_shift((32, 32), (32, 32)) == 1
+    assert size_shift("sqrt", (64, 64), (32, 32)) == 2
+    assert size_shift("sqrt", (32, 64), (32, 32)) == pytest.approx(math.sqrt(2))
+    assert size_shift("sqrt", (32, 32), (32, 32)) == 1
+    assert size_shift("none", (64, 64), (32, 32)) == 1
 
 
 @pytest.mark.parametrize("name", ["euler", "heun", "dpmpp"])

@@ -29,7 +29,7 @@ from benchmarks.harness import compare
 from diffgen import DiT
 from diffgen.config.model import SIZES, DiTConfig, TimeConvention
 from diffgen.config.positions import RopeConfig
-from diffgen.data.fit import within
+from diffgen.data.fit import WHOLE, within
 from diffgen.processes import Flow
 from diffgen.training.mixed import mixed_losses
 
@@ -47,7 +47,7 @@ def budgeted(rng: random.Random) -> tuple[int, int]:
     """A grid of at most BUDGET tokens, from a picture that is larger."""
     aspect = 2 ** (2 * rng.random() - 1)
     picture = (round(1000 * math.sqrt(aspect)), round(1000 / math.sqrt(aspect)))
-    height, width = within(picture, BUDGET, 1)
+    height, width = within(picture, BUDGET, WHOLE)
     return height, width
 
 

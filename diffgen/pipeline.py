@@ -257,7 +257,7 @@ class DiffGenPipeline(DiffusionPipeline):
         noise = initial_noise(numbers, self.geometry, (height, width), seed, generator, latents)
         step_noise = generator if seed is None else step_generators(seed, numbers)
         draws = self.transformer.encoding.draws_always
-        seeds = position_seeds(seed, numbers) if draws else None
+        seeds = position_seeds(numbers, seed, generator) if draws else None
         if num_inference_steps < 1:
             raise ValueError(f"num_inference_steps must be 1 or more, not {num_inference_steps}")
         shift = size_shift(time_shift, noise.shape[-2:], self.geometry.seen)

@@ -5,11 +5,13 @@ import shlex
 from pathlib import Path
 
 from diffgen.commands.load import load_pipeline
-from diffgen.config.base import parse_size
+from diffgen.config.base import parse_size, token_grid
 from diffgen.config.data import DataConfig, FolderConfig
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.hub import HubConfig
+from diffgen.config.positions import Positions
 from diffgen.config.sampling import SamplingConfig
+from diffgen.config.source import beyond_range
 from diffgen.config.train import TrainConfig
 from diffgen.data.hub import HubStream
 from diffgen.data.images import StoredImages
@@ -27,7 +29,9 @@ from diffgen.training.run_folder import RunFolder
 def draw_report(config: TrainConfig, folder: RunFolder, images: ImageSource | HubStream) -> None:
     """Draw ``samples/sizes.png``, score the model, print a table and the next commands."""
     pipe = load_pipeline(folder.path, config.device).pipe
-    sizes = config.report.sizes or default_sizes(config.data.size, pipe.geometry.multiple)
+    sizes = config.report.sizes or default_sizes(
+        config.data.size, pipe.geometry.multiple, config.model.position
+    )
     picture = folder.samples / "sizes.png"
     sheet = contact_sheet([size_row(pipe, config.sampling, size) for size in sizes])
     write_file(picture, sheet.save)
@@ -40,12 +44,17 @@ def draw_report(config: TrainConfig, folder: RunFolder, images: ImageSource | Hu
     print(next_commands(config, sizes, pipe.config.class_names))
 
 
-def default_sizes(size: str, multiple: int) -> list[str]:
-    """The size of training, half as large again, and 1:2 both ways, in multiples allowed."""
+def default_sizes(size: str, multiple: int, position: Positions) -> list[str]:
+    """The size of training, half as large again, and 1:2 both ways, in multiples allowed.
+
+    Sizes beyond the range of the encoding are left out.
+    """
     height, width = parse_size(size)
     half = [multiple * max(1, round(1.5 * side / multiple)) for side in (height, width)]
     pairs = [(height, width), tuple(half), (height, 2 * width), (2 * height, width)]
-    return [f"{h}x{w}" for h, w in pairs]
+    grid = token_grid((height, width), multiple)
+    sizes = [f"{h}x{w}" for h, w in pairs]
+    return [s for s in sizes if not any(beyond_range("size", s, multiple, position, grid))]
 
 
 def size_row(pipe: DiffGenPipeline, config: SamplingConfig, size: str) -> Row:

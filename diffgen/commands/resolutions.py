@@ -1,19 +1,21 @@
 """``resolutions``: models against sizes, as a table and a picture grid, cell by cell."""
 
+import hashlib
 import json
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
 from diffgen.commands.evaluate import score
+from diffgen.commands.saved_scores import FREE
+from diffgen.config.base import parse_size
 from diffgen.config.resolutions import ResolutionsConfig, RowConfig
 from diffgen.config.source import resolve
 from diffgen.data.pixels import to_pil
@@ -24,8 +26,9 @@ from diffgen.metrics.read import Batch
 from diffgen.sampling.sheet import Row, contact_sheet
 from diffgen.signals import Interrupted
 
-SHORTEST = 64
-"""Shorter sides of the grid's pictures, about [pixels]."""
+SHORTEST, LONGEST = 64, 256
+"""Between these the shorter sides of the grid's pictures lie, roughly [pixels]."""
+NEEDED = {"settings", "weights", "model", "pictures", "scores", "floor", "counts"}
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,7 @@ class Cell:
     @property
     def file(self) -> Path:
         """The figures."""
-        name = re.sub(r"[^\w.+-]+", "_", self.row.title)
-        return self.folder / f"{name}-{self.size}.json"
+        return self.folder / f"{self.row.stem}-{self.size}.json"
 
     @property
     def picture(self) -> Path:
@@ -53,7 +55,8 @@ class Cell:
             found: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) and self.picture.exists() else None
+        whole = isinstance(found, dict) and found.keys() >= NEEDED and self.picture.exists()
+        return found if whole else None
 
 
 def resolutions(config: ResolutionsConfig) -> None:
@@ -74,12 +77,13 @@ def resolutions(config: ResolutionsConfig) -> None:
                 for size in config.columns()
                 for row in config.every_row()
             ]
-            todo = [cell for cell in cells if not up_to_date(config, cell)]
+            models = {row.source: model_digests(row.source) for row in config.every_row()}
+            todo = [cell for cell in cells if not up_to_date(config, cell, models)]
         try:
             for cell in tqdm(todo, unit="cell", desc="cells", disable=not group.main):
-                fill(config, cell, group)
+                fill(config, cell, group, models[cell.row.source])
         except Interrupted as stop:
-            there = sum(up_to_date(config, cell) for cell in cells)
+            there = sum(up_to_date(config, cell, models) for cell in cells)
             left = f"{there} of {len(cells)} cells are in {config.out}, the same command goes on"
             raise Interrupted(stop.signum, left) from None
         with group.together():
@@ -88,18 +92,32 @@ def resolutions(config: ResolutionsConfig) -> None:
     group.leave()
 
 
-def up_to_date(config: ResolutionsConfig, cell: Cell) -> bool:
-    """True where a cell holds the figures of these settings and these weights."""
+class ModelDigests(NamedTuple):
+    """What tells one model from another."""
+
+    weights: str
+    settings: str
+    """Of every JSON file of its pipeline."""
+
+
+def up_to_date(config: ResolutionsConfig, cell: Cell, models: dict[str, ModelDigests]) -> bool:
+    """True where a cell holds the figures of these settings and this model."""
     found = cell.content()
-    if found is None or found.get("pictures") != config.pictures:
+    if found is None or found["pictures"] != config.pictures:
         return False
     wanted = config.cell(cell.row, cell.size).model_dump(mode="json")
-    free = ("out", "device", "batch_size", "decode_batch_size")
-    same = all(found["settings"].get(k) == v for k, v in wanted.items() if k not in free)
-    return same and found["weights"] == weights_digest(resolve(cell.row.source).pipeline)
+    same = all(found["settings"].get(k) == v for k, v in wanted.items() if k not in FREE)
+    return same and (found["weights"], found["model"]) == models[cell.row.source]
 
 
-def fill(config: ResolutionsConfig, cell: Cell, group: Group) -> None:
+def model_digests(source: str) -> ModelDigests:
+    """Read all files of the pipeline ``source`` names."""
+    pipeline = resolve(source).pipeline
+    settings = b"".join(path.read_bytes() for path in sorted(pipeline.rglob("*.json")))
+    return ModelDigests(weights_digest(pipeline), hashlib.sha256(settings).hexdigest())
+
+
+def fill(config: ResolutionsConfig, cell: Cell, group: Group, model: ModelDigests) -> None:
     """Draw, score and save one cell. All processes must call it."""
     shown: dict[int, Tensor] = {}
 
@@ -113,7 +131,8 @@ def fill(config: ResolutionsConfig, cell: Cell, group: Group) -> None:
         if group.main:
             strip = torch.cat([every[k] for k in sorted(every)], dim=-1)
             write_file(cell.picture, to_pil(strip[None])[0].save)
-            write_json(cell.file, {**scored.content, "pictures": config.pictures})
+            more = {"pictures": config.pictures, "model": model.settings}
+            write_json(cell.file, {**scored.content, **more})
 
 
 def report(config: ResolutionsConfig, cells: list[Cell]) -> None:
@@ -138,6 +157,13 @@ def report(config: ResolutionsConfig, cells: list[Cell]) -> None:
     grid = contact_sheet(list(strips(config, cells)), scale=1)
     write_file(config.out / "grid.png", grid.save)
     print(f"\n{text}\n\nsaved as {config.out}/table.json, table.md and grid.png")
+
+
+def shown(strip: Image.Image, shorter: int) -> Image.Image:
+    """Pictures whose shorter side is ``shorter`` enlarged in whole pixels, or reduced."""
+    if shorter > LONGEST:
+        return ImageOps.scale(strip, LONGEST / shorter)
+    return ImageOps.scale(strip, max(1, round(SHORTEST / shorter)), Image.Resampling.NEAREST)
 
 
 def _figures(content: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +199,5 @@ def strips(config: ResolutionsConfig, cells: list[Cell]) -> Iterator[Row]:
             if cell.row.title != row.title:
                 continue
             with Image.open(cell.picture) as image:
-                scale = max(1, round(SHORTEST / image.height))
-                size = (image.width * scale, image.height * scale)
-                images.append(image.convert("RGB").resize(size, Image.Resampling.NEAREST))
+                images.append(shown(image.convert("RGB"), min(parse_size(cell.size))))
         yield Row(f"{row.title}: {', '.join(config.columns())}", images)

@@ -12,6 +12,7 @@ from diffgen.files import locked, write_json
 
 # Settings that leave the figures as they are, or of which other fields tell more.
 FREE = ("out", "device", "batch_size", "decode_batch_size", "on_error")
+DEFAULTS = EvaluateConfig(source="").model_dump(mode="json")
 TOLD_ELSEWHERE = ("source", "reference", "vae", "weights", "size")
 FREE_OF_DATA = ("crop", "crop_scale", "crop_share", "flip", "on_error")
 
@@ -46,10 +47,11 @@ def free_place(target: Path, content: dict[str, Any]) -> Path:
 def deciding(content: dict[str, Any]) -> dict[str, Any]:
     """What decides the figures of a model or of pictures."""
     data, where = content["reference_data"] or {}, dict(content["places"])
+    stated = {**DEFAULTS, **content["settings"]}  # older files lack newer settings
     if content["beside"]:  # a folder may be moved, and its figures with it
         del where["source"]
     return {
-        **{k: v for k, v in content["settings"].items() if k not in FREE + TOLD_ELSEWHERE},
+        **{k: v for k, v in stated.items() if k not in FREE + TOLD_ELSEWHERE},
         "size": content["size"],
         "places": where,
         "reference_data": {k: v for k, v in data.items() if k not in FREE_OF_DATA},

@@ -10,10 +10,11 @@ from accelerate.utils import ProjectConfiguration, set_seed
 from diffgen.commands.export import Exporter
 from diffgen.commands.left_out import tell_left_out
 from diffgen.commands.report import draw_report
-from diffgen.config.base import parse_size
+from diffgen.config.base import parse_size, token_grid
 from diffgen.config.model import Attention
 from diffgen.config.positions import RPE2DConfig
 from diffgen.config.train import TrainConfig
+from diffgen.data.fit import Limits
 from diffgen.data.hub import HubStream
 from diffgen.data.order import TrainingData
 from diffgen.data.source import ImageSource, build_images
@@ -64,7 +65,7 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
     """Build everything, train, export, report."""
     with group.together():
         token = config.model.patch_size * config.factor()
-        images = build_images(config.data, multiple=token)
+        images = build_images(config.data, limits=size_limits(config, token))
         num_classes = class_count(config, images)
         if group.main:
             folder.open(config)
@@ -122,6 +123,15 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
         except Interrupted as stop:
             left = "the training is finished, the same command draws and scores its pictures"
             raise Interrupted(stop.signum, left) from None
+
+
+def size_limits(config: TrainConfig, token: int) -> Limits:
+    """Whole tokens of ``token`` pixels, within the range of the encoding."""
+    position = config.model.position
+    if not isinstance(position, RPE2DConfig):
+        return Limits(token)
+    rows, columns = position.ranges(token_grid(parse_size(config.data.size), token))
+    return Limits(token, (token * rows, token * columns))
 
 
 def build_objective(
@@ -205,15 +215,17 @@ def build_state(
     num_images: int | None,
 ) -> TrainingState:
     """Model, averages, optimisers and schedules: fresh, from another model, or resumed."""
+    fresh: list[str] = []
     newest = Checkpoints(folder.path, config.train.keep_checkpoints).newest()
     if config.init and newest is None:
         adopted = adopt_weights(model, config.init)
         accelerator.print(f"took {adopted.taken} tensors from {config.init}")
-        for name in adopted.reinitialised:
+        fresh = adopted.reinitialised
+        for name in fresh:
             accelerator.print(f"  started afresh: {name}")
         for name in adopted.unused:
             accelerator.print(f"  left behind: {name}")
-    share = choose_trainable(model, config.train.trainable)
+    share = choose_trainable(model, config.train.trainable, fresh)
     if config.train.trainable:
         accelerator.print(f"training {share:.2%} of the parameters")
     model.to(accelerator.device)

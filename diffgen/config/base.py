@@ -42,6 +42,11 @@ Size = Annotated[str, AfterValidator(_normal_size)]
 """HEIGHTxWIDTH in pixels; ``parse_size`` gives the numbers."""
 
 
+def token_grid(size: tuple[int, int], token: int) -> tuple[int, int]:
+    """Rows and columns of an image of ``size`` in tokens of ``token`` pixels a side, 1 at least."""
+    return max(1, size[0] // token), max(1, size[1] // token)
+
+
 def _number(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 

@@ -1,5 +1,6 @@
 """Where training and reference images come from."""
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -34,7 +35,13 @@ class ShapesConfig(FittedConfig):
 
     def problems(self) -> Iterator[str]:
         """Yield a size too small to draw at."""
+        yield from super().problems()
         yield from _too_small(self.size)
+        if self.mixed_sizes and math.prod(parse_size(self.size)) < 16 * 16:
+            yield (
+                f"data.size: {self.size} is too small for data.crop {self.crop}; its area must be "
+                "that of 16x16 pixels or more"
+            )
 
 
 class DigitsConfig(Section):
@@ -43,7 +50,7 @@ class DigitsConfig(Section):
     kind: Literal["digits"] = "digits"
     """Source of the images."""
     size: Size = "16x16"
-    """Height x width of a training image [pixels]; for crop none and mixed its largest area."""
+    """Height x width of a training image, or its area where images keep their shape [pixels]."""
     mixed_sizes: ClassVar[bool] = False
 
     def problems(self) -> Iterator[str]:
@@ -92,6 +99,7 @@ class FolderConfig(StoredImagesConfig):
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the folder on this disk."""
+        yield from super().problems()
         if self.subset is None and self.subset_seed is not None:
             yield "data.subset_seed: changes nothing without data.subset, for example :1000"
         if self.files is not None and not self.files.is_file():

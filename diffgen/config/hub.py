@@ -39,6 +39,7 @@ class HubConfig(StoredImagesConfig):
 
     def problems(self) -> Iterator[str]:
         """Yield a missing library, and a local path that is not there."""
+        yield from super().problems()
         if find_spec("datasets") is None:
             yield NEEDS_DATASETS
         local = self.name.startswith((".", "/")) or self.name.endswith(".parquet")

@@ -1,5 +1,6 @@
 """What every source of stored images shares: how they are read and fitted to the training size."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -39,7 +40,7 @@ class FittedConfig(Section):
     """How pictures are fitted to the size of training."""
 
     size: Size = "32x32"
-    """Height x width of a training image [pixels]; for crop none and mixed its largest area."""
+    """Height x width of a training image, or its area where images keep their shape [pixels]."""
     crop: Crop = "center"
     """Fit an image to the size by ADM's centre crop (a drawn one is drawn at it), by a random
     resized crop, or none: keep its shape and shrink it, if need be, to the area of the size; mixed:
@@ -49,6 +50,11 @@ class FittedConfig(Section):
 
     crop_share: float = Field(default=1.0, gt=0, le=1)
     """Share of images that crop random crops at random, the others from the centre [0 to 1]."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield a share of crops where there are none."""
+        if self.crop_share != 1 and self.crop != "random":
+            yield f"data.crop_share: {self.crop_share:g} has no effect with data.crop {self.crop}"
 
     @property
     def mixed_sizes(self) -> bool:

@@ -59,7 +59,7 @@ class RopeConfig(_Position):
     size; nothing changes at the trained size."""
     decoupled: bool = True
     """Scale each axis by its own length (FiT's VisionNTK, VisionYaRN); no: both by the longer."""
-    trained_side: int | None = Field(default=None, ge=1)
+    trained_side: int | None = Field(default=None, ge=2)
     """Rows and columns that scaling and temperature count from, where a model goes on training at
     larger sizes than it was first trained at [tokens]; none: those of the training images."""
     period: float | None = Field(default=None, gt=0)

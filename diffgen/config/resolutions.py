@@ -1,5 +1,7 @@
 """The configuration of ``eval/resolutions.py``."""
 
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ from diffgen.config.base import Size
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.positions import PositionOverrides
 from diffgen.config.sampling import Device, Dtype, SamplingConfig, TimeShift
-from diffgen.config.source import resolve
+from diffgen.config.source import resolve, size_problems
 from diffgen.config.train import unwritable
+from diffgen.errors import UserError
 
 
 class RowConfig(PositionOverrides):
@@ -31,7 +34,13 @@ class RowConfig(PositionOverrides):
         given = [str(getattr(self, name)) for name in OVERRIDES if getattr(self, name) is not None]
         return self.name or " ".join([Path(self.source).name, *given])
 
+    @property
+    def stem(self) -> str:
+        """``title``, fit for a file."""
+        return re.sub(r"[^\w.+-]+", "_", self.title)
 
+
+READABLE = 16  # the reader's shortest side [pixels]
 OVERRIDES = (*PositionOverrides.model_fields, "time_shift")
 
 
@@ -48,7 +57,7 @@ class ResolutionsConfig(SamplingConfig):
     time_shift."""
     sizes: list[Size] = Field(default=[])
     """HEIGHTxWIDTH of the columns [pixels]; none: 3/4, 1, 1.5 and 2 times the size of the first
-    model, and both shapes of 1 to 2."""
+    model, and both shapes of 1 to 2, as far as every model can be drawn and read at them."""
     reference: str = "shapes"
     """Real images, drawn or cropped at each size: shapes or digits (held out), or a folder."""
     num_images: int = Field(default=256, ge=8)
@@ -78,32 +87,36 @@ class ResolutionsConfig(SamplingConfig):
         return EvaluateConfig(source=row.source, size=size, **settings)
 
     def columns(self) -> list[Size]:
-        """The sizes asked for, or those that suit the first model.
+        """The sizes asked for, or those that suit the models.
 
         Raises:
             UserError: there is no such model.
         """
         if self.sizes:
             return list(dict.fromkeys(self.sizes))
-        first = resolve(self.every_row()[0].source)
-        step, trained = first.factor * first.patch_size, first.sample_size
+        models = [resolve(row.source) for row in self.every_row()]
+        step = math.lcm(*(model.factor * model.patch_size for model in models))
         scales = [(0.75, 0.75), (1.0, 1.0), (1.5, 1.5), (2.0, 2.0), (1.0, 2.0), (2.0, 1.0)]
-
-        def near(scale: float, side: int) -> int:
-            return step * max(1, round(scale * side / step))
-
-        sides = [(near(down, trained[0]), near(along, trained[1])) for down, along in scales]
-        return list(dict.fromkeys(f"{height}x{width}" for height, width in sides))
+        sides = [
+            tuple(
+                step * max(1, round(scale * side / step))
+                for scale, side in zip(pair, models[0].sample_size, strict=True)
+            )
+            for pair in scales
+        ]
+        sizes = dict.fromkeys(f"{pair[0]}x{pair[1]}" for pair in sides if min(pair) >= READABLE)
+        return [s for s in sizes if not any(any(size_problems("", [s], m)) for m in models)]
 
     def problems(self) -> Iterator[str]:
         """Yield mistakes of any row at any size, and on the disk."""
         rows = self.every_row()
-        titles = [row.title for row in rows]
+        stems = [row.stem for row in rows]
         if not rows:
             yield "runs: give at least one model"
-        for title in dict.fromkeys(t for t in titles if titles.count(t) > 1):
-            yield f"rows: two are called {title!r}; give one a name"
+        for stem in dict.fromkeys(s for s in stems if stems.count(s) > 1):
+            yield f"rows: two are called {stem!r}; give one a name"
         yield from unwritable("out", self.out)
+        yield from self._column_problems()
         told: set[str] = set()
         for row in rows:
             every: list[Size | None] = [*self.sizes] or [None]
@@ -113,3 +126,10 @@ class ResolutionsConfig(SamplingConfig):
                     if problem not in told:
                         told.add(problem)
                         yield problem if len(rows) == 1 else f"{row.title}: {problem}"
+
+    def _column_problems(self) -> Iterator[str]:
+        try:
+            if self.every_row() and not self.columns():
+                yield "sizes: none of the default ones suits every model; give them"
+        except UserError:
+            return  # the row's own complaint tells it

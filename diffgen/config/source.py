@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from diffgen.config.base import Size, indivisible, parse_size
+from diffgen.config.base import Size, indivisible, parse_size, token_grid
 from diffgen.config.diffusers_dit import class_names, dit_settings, is_dit_pipeline
 from diffgen.config.positions import (
     PositionOverrides,
@@ -179,7 +179,7 @@ def size_problems(field: str, sizes: list[Size], source: Source) -> Iterator[str
     """Complaints about image sizes the source's patch and VAE do not divide, or its encoding ends
     before."""
     token = source.factor * source.patch_size
-    grid = (source.sample_size[0] // token, source.sample_size[1] // token)
+    grid = token_grid(source.sample_size, token)
     for size in sizes:
         yield from indivisible(field, size, source.patch_size, source.factor)
         yield from beyond_range(field, size, token, source.position, grid)

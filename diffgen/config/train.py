@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from diffgen.config.base import Section, Size, default_kind, indivisible, parse_size
+from diffgen.config.base import Section, Size, default_kind, indivisible, parse_size, token_grid
 from diffgen.config.data import DataConfig, ShapesConfig
 from diffgen.config.ema import EMAConfig, PowerEMAConfig
 from diffgen.config.model import DiTConfig, attention_problems
@@ -135,6 +135,8 @@ class TrainConfig(Section):
                 f"train.accumulation: {self.train.accumulation} does not divide "
                 f"train.batch_size {self.train.batch_size}"
             )
+        if self.train.mixed == "padded" and not self.data.mixed_sizes:
+            yield "train.mixed: padded has no effect where all images have one size"
         if self.train.trainable and self.init is None and not self._resumed():
             yield (
                 "train.trainable: the other parameters would stay random; give a model to start "
@@ -176,8 +178,7 @@ class TrainConfig(Section):
             for size in sizes:
                 yield from indivisible(field, size, self.model.patch_size, factor)
         token = factor * self.model.patch_size
-        height, width = parse_size(self.data.size)
-        grid = (max(1, height // token), max(1, width // token))
+        grid = token_grid(parse_size(self.data.size), token)
         for field, sizes in (("data.size", [self.data.size]), ("report.sizes", self.report.sizes)):
             for size in sizes:
                 yield from beyond_range(field, size, token, self.model.position, grid)

@@ -51,20 +51,9 @@ def random_box(
     return left, top, min(left + cut_width, image[1]), min(top + cut_height, image[0])
 
 
-def random_resized_crop(
-    image: Image.Image, height: int, width: int, smallest: float, generator: torch.Generator
-) -> Image.Image:
-    """The part of ``random_box``, resized to height x width."""
-    box = random_box((image.height, image.width), height, width, smallest, generator)
-    return resized(image, height, width, box)
-
-
 def resized(
-    image: Image.Image,
-    height: int,
-    width: int,
-    box: tuple[float, float, float, float] | None = None,
+    image: Image.Image, height: int, width: int, box: tuple[float, float, float, float]
 ) -> Image.Image:
-    """``image``, or its part ``box`` (left, top, right, bottom), bicubic at height x width."""
+    """The part ``box`` (left, top, right, bottom) of ``image``, bicubic at height x width."""
     size = (width, height)
     return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)

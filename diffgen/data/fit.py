@@ -11,6 +11,18 @@ from diffgen.data.crops import random_box
 Size = tuple[int, int]
 
 
+class Limits(NamedTuple):
+    """What the sides of images that keep their shape must be [pixels]."""
+
+    multiple: int = 1
+    """Divides them."""
+    longest: Size | None = None
+    """No image is higher or wider; None: no bound."""
+
+
+WHOLE = Limits()
+
+
 class Part(NamedTuple):
     """Which part of which picture an image shows, in the image's own pixels."""
 
@@ -39,7 +51,7 @@ def fit(
     picture: Size,
     target: Size,
     config: FittedConfig,
-    multiple: int,
+    limits: Limits,
     generator: torch.Generator,
 ) -> Fit:
     """The training image of a ``picture``.
@@ -51,7 +63,7 @@ def fit(
             ``none``: the whole picture, shrunk to the area; ``mixed``: half of the pictures larger
             than ``target`` on both sides are cropped to it, the others as ``none`` (FiTv2, Wang et
             al. 2024).
-        multiple: divides the sides of whole pictures [pixels].
+        limits: of whole pictures.
     """
     height, width = picture
 
@@ -65,7 +77,7 @@ def fit(
     if config.crop == "mixed" and height > target[0] and width > target[1]:
         whole = chance(0.5)
     if whole:
-        size = within(picture, target[0] * target[1], multiple)
+        size = within(picture, target[0] * target[1], limits)
         return Fit(size, (0, 0, width, height), Part(*size, 0, 0))
     scale = max(target[0] / height, target[1] / width)
     covered = (height * scale, width * scale)
@@ -79,16 +91,20 @@ def _cut(picture: Size, target: Size, box: tuple[float, float, float, float]) ->
     return Fit(target, box, part)
 
 
-def within(picture: Size, area: int, multiple: int) -> Size:
+def within(picture: Size, area: int, limits: Limits) -> Size:
     """The size of a whole picture in at most ``area`` pixels, never enlarged (FiTv2).
 
-    Sides are rounded down to ``multiple``, but one of less becomes one multiple; then the other is
-    cut short if need be.
+    Sides are rounded down to ``limits.multiple``, but one of less becomes one multiple; then they
+    are cut short where area or ``limits.longest`` ask for it.
     """
     height, width = picture
+    multiple, most = limits.multiple, area // limits.multiple**2
     shrink = min(1.0, math.sqrt(area / (height * width)))
     sides = [max(1, math.floor(side * shrink / multiple + 1e-9)) for side in picture]
-    most = area // multiple**2
     longer = 0 if sides[0] > sides[1] else 1
     sides[longer] = max(1, min(sides[longer], most // sides[1 - longer]))
+    if limits.longest is not None:
+        sides = [
+            min(side, end // multiple) for side, end in zip(sides, limits.longest, strict=True)
+        ]
     return sides[0] * multiple, sides[1] * multiple

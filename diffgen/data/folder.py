@@ -5,6 +5,7 @@ from PIL import Image
 from diffgen.config.data import FolderConfig
 from diffgen.config.images import parse_colour
 from diffgen.data.decode import Damaged, decode
+from diffgen.data.fit import WHOLE, Limits
 from diffgen.data.images import DamagedImage, StoredImages
 from diffgen.data.listing import list_images
 
@@ -21,9 +22,9 @@ class Folder(StoredImages):
 
     config: FolderConfig
 
-    def __init__(self, config: FolderConfig, multiple: int = 1) -> None:
+    def __init__(self, config: FolderConfig, limits: Limits = WHOLE) -> None:
         found = list_images(config)
-        super().__init__(config, found.labels, found.class_names, multiple)
+        super().__init__(config, found.labels, found.class_names, limits)
         self.files, self.skipped = found.files, found.skipped
         self.empty_classes, self.unread = found.empty_classes, found.unread
         self._background = parse_colour(config.background)

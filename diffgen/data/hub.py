@@ -10,7 +10,7 @@ from torch import Tensor
 from diffgen.config.hub import HubConfig
 from diffgen.data.blocks import BlockOrder, Blocks
 from diffgen.data.columns import choose_columns, labels_of
-from diffgen.data.fit import Part
+from diffgen.data.fit import WHOLE, Limits, Part
 from diffgen.data.images import StoredImages, centred, first_readable, fitted
 from diffgen.data.rows import Row, RowOpener, load, undecoded
 from diffgen.errors import UserError
@@ -25,10 +25,10 @@ class Hub(StoredImages):
         UserError: the dataset or a column of it cannot be had, or a row has no class.
     """
 
-    def __init__(self, config: HubConfig, multiple: int = 1) -> None:
+    def __init__(self, config: HubConfig, limits: Limits = WHOLE) -> None:
         rows = load(config)
         columns = choose_columns(rows.features, config)
-        super().__init__(config, *labels_of(rows, columns, config.name), multiple)
+        super().__init__(config, *labels_of(rows, columns, config.name), limits)
         self._rows = undecoded(rows, columns)
         self._opener = RowOpener(config, columns)
 
@@ -46,7 +46,7 @@ class HubStream:
         UserError: the dataset or a column of it cannot be had.
     """
 
-    def __init__(self, config: HubConfig, multiple: int = 1) -> None:
+    def __init__(self, config: HubConfig, limits: Limits = WHOLE) -> None:
         rows = load(config)
         columns = choose_columns(rows.features, config)
         if columns.label is not None and columns.class_names is None:
@@ -54,7 +54,7 @@ class HubStream:
                 f"data.label_column: {columns.label} is of no class type, so its classes are known "
                 "only once all rows are read; leave out data.streaming"
             )
-        self.config, self.multiple = config, multiple
+        self.config, self.limits = config, limits
         self.class_names = columns.class_names or (Path(config.name).stem,)
         self.failed: dict[int, str] = {}
         """Images found damaged so far, and what is wrong with them."""
@@ -79,7 +79,7 @@ class HubStream:
     def augmented(self, index: int, generator: torch.Generator) -> tuple[Tensor, int, Part]:
         """Like ``self[index]``, fitted and mirrored as configured, and which part it shows."""
         image, label = self._readable(index)
-        pixels, part = fitted(image, self.config, self.multiple, generator)
+        pixels, part = fitted(image, self.config, self.limits, generator)
         return pixels, label, part
 
     def _readable(self, index: int) -> tuple[Image.Image, int]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from diffgen.config.base import parse_size
 from diffgen.config.images import StoredImagesConfig
 from diffgen.data.crops import center_crop, resized
-from diffgen.data.fit import Part, fit
+from diffgen.data.fit import WHOLE, Limits, Part, fit
 from diffgen.data.pixels import from_pil, from_uint8
 from diffgen.errors import UserError
 
@@ -32,11 +32,11 @@ class StoredImages(ABC):
         config: StoredImagesConfig,
         labels: Sequence[int],
         class_names: tuple[str, ...],
-        multiple: int = 1,
+        limits: Limits = WHOLE,
     ) -> None:
         self.config = config
         self.height, self.width = parse_size(config.size)
-        self.multiple = multiple
+        self.limits = limits
         self.labels, self.class_names = labels, class_names
         self.failed: dict[int, str] = {}
         """Images found damaged so far, and what is wrong with them."""
@@ -60,7 +60,7 @@ class StoredImages(ABC):
     def augmented(self, index: int, generator: torch.Generator) -> tuple[Tensor, int, Part]:
         """Like ``self[index]``, fitted and mirrored as configured, and which part it shows."""
         found, image = self._readable(index)
-        pixels, part = fitted(image, self.config, self.multiple, generator)
+        pixels, part = fitted(image, self.config, self.limits, generator)
         return pixels, self.labels[found], part
 
     def damage(self, index: int) -> str | None:
@@ -110,14 +110,14 @@ def centred(image: Image.Image, config: StoredImagesConfig) -> Tensor:
 
 
 def fitted(
-    image: Image.Image, config: StoredImagesConfig, multiple: int, generator: torch.Generator
+    image: Image.Image, config: StoredImagesConfig, limits: Limits, generator: torch.Generator
 ) -> tuple[Tensor, Part]:
     """An RGB image as (3, H, W) float in [-1, 1], fitted and mirrored as configured.
 
-    ``multiple``: divides the sides of images that keep their shape [pixels].
+    ``limits``: of images that keep their shape.
     """
     target = parse_size(config.size)
-    chosen = fit((image.height, image.width), target, config, multiple, generator)
+    chosen = fit((image.height, image.width), target, config, limits, generator)
     if chosen.box is None:
         cut = center_crop(image, *target)
     else:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from diffgen.config.images import FittedConfig
-from diffgen.data.fit import Part, fit
+from diffgen.data.fit import WHOLE, Limits, Part, fit
 from diffgen.data.shapes_geometry import CLASS_NAMES, DISTANCES
 from diffgen.data.shapes_scene import BACKGROUND_DEPTH, Body, Scene, native_size, scene
 
@@ -132,7 +132,7 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
         split: "train" or "held_out".
         num_images: None: all of the split.
         fitting: what ``augmented`` shows, see ``diffgen.data.fit``; None: the item itself.
-        multiple: divides the sides of images that keep their shape [pixels].
+        limits: of images that keep their shape.
 
     Raises:
         ValueError: an unknown split, a side below 8 pixels or more images than the split holds.
@@ -147,7 +147,7 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
         split: str = "train",
         num_images: int | None = None,
         fitting: FittedConfig | None = None,
-        multiple: int = 1,
+        limits: Limits = WHOLE,
     ) -> None:
         if split not in _SPLITS:
             raise ValueError(f"split is {split!r}; allowed: {', '.join(_SPLITS)}")
@@ -160,7 +160,7 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
             raise ValueError(f"height x width is {height} x {width}; each must be at least 8")
         self.height, self.width = height, width
         self.indices = indices[:num_images]
-        self.fitting, self.multiple = fitting or FittedConfig(), multiple
+        self.fitting, self.limits = fitting or FittedConfig(), limits
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -176,7 +176,7 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
         """
         target, drawn = (self.height, self.width), scene(self.indices[i])
         picture = native_size(drawn.index) if self.fitting.mixed_sizes else target
-        chosen = fit(picture, target, self.fitting, self.multiple, generator)
+        chosen = fit(picture, target, self.fitting, self.limits, generator)
         whole = (round(chosen.part.height), round(chosen.part.width))
         (top, bottom), (left, right) = (
             _span(offset, side, length)

@@ -9,7 +9,7 @@ from diffgen.config.base import parse_size
 from diffgen.config.data import DataConfig, DigitsConfig, FolderConfig, ShapesConfig
 from diffgen.config.hub import HubConfig
 from diffgen.data.digits import Digits
-from diffgen.data.fit import Part
+from diffgen.data.fit import WHOLE, Limits, Part
 from diffgen.data.folder import Folder
 from diffgen.data.hub import Hub, HubStream
 from diffgen.data.shapes import Shapes
@@ -39,26 +39,28 @@ class Augmented(Protocol):
 
 @overload
 def build_images(
-    config: ShapesConfig | DigitsConfig | FolderConfig, split: Split = "train", multiple: int = 1
+    config: ShapesConfig | DigitsConfig | FolderConfig,
+    split: Split = "train",
+    limits: Limits = WHOLE,
 ) -> ImageSource: ...
 @overload
 def build_images(
-    config: DataConfig, split: Split = "train", multiple: int = 1
+    config: DataConfig, split: Split = "train", limits: Limits = WHOLE
 ) -> ImageSource | HubStream: ...
 def build_images(
-    config: DataConfig, split: Split = "train", multiple: int = 1
+    config: DataConfig, split: Split = "train", limits: Limits = WHOLE
 ) -> ImageSource | HubStream:
     """The images a configuration names. Stored images have no split here: they are given whole.
 
-    ``multiple`` divides the sides of images that keep their own shape [pixels].
+    ``limits``: of images that keep their own shape.
     """
     height, width = parse_size(config.size)
     match config:
         case ShapesConfig():
-            return Shapes(height, width, split, fitting=config, multiple=multiple)
+            return Shapes(height, width, split, fitting=config, limits=limits)
         case DigitsConfig():
             return Digits(height, width, split)
         case FolderConfig():
-            return Folder(config, multiple)
+            return Folder(config, limits)
         case HubConfig():
-            return HubStream(config, multiple) if config.streaming else Hub(config, multiple)
+            return HubStream(config, limits) if config.streaming else Hub(config, limits)

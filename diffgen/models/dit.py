@@ -7,6 +7,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from diffgen.config.base import token_grid
 from diffgen.config.model import (
     Attention,
     DiTConfig,
@@ -98,7 +99,7 @@ class DiT(ModelMixin, ConfigMixin):
         self.t_embedder = TimestepEmbedder(hidden_size, shift=time_freq_shift)
         self.y_embedder = LabelEmbedder(num_classes, hidden_size)
         self.crop_embedder = CropEmbedder(hidden_size) if micro != "none" else None
-        self.grid = (max(1, sample_size[0] // patch_size), max(1, sample_size[1] // patch_size))
+        self.grid = token_grid(sample_size, patch_size)
         self.encoding = build_position(position_config, hidden_size, num_heads, self.grid)
         self.global_adaLN_modulation = modulation(hidden_size, None) if adaln_rank else None
         self.blocks = nn.ModuleList(

@@ -54,7 +54,7 @@ def pad(packed: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Packed:
+class TokenBatch:
     """Images of mixed sizes as one sequence of tokens, one image behind another."""
 
     tokens: Tensor
@@ -70,7 +70,7 @@ class Packed:
         return self.sizes.prod(dim=-1)
 
 
-def pack(images: Sequence[Tensor], patch: int) -> Packed:
+def pack(images: Sequence[Tensor], patch: int) -> TokenBatch:
     """Images (C, H, W) of any sizes, on one device -> their tokens.
 
     Raises:
@@ -78,7 +78,7 @@ def pack(images: Sequence[Tensor], patch: int) -> Packed:
     """
     device = images[0].device
     grids = [(image.shape[-2] // patch, image.shape[-1] // patch) for image in images]
-    return Packed(
+    return TokenBatch(
         torch.cat([patchify(image[None], patch)[0] for image in images]),
         torch.cat([grid_coords(*grid, device) for grid in grids]),
         torch.tensor(grids, device=device),

@@ -55,11 +55,17 @@ def initial_noise(
     return torch.randn((count, *shape), generator=generator, device=device)
 
 
-def position_seeds(seed: int | None, numbers: list[int]) -> list[int]:
+def position_seeds(
+    numbers: list[int], seed: int | None = None, generator: Generators | None = None
+) -> list[int]:
     """Seeds of the positions that an encoding draws for the images ``numbers``.
 
-    ``seed`` None: one from torch's global generator.
+    They follow the ``seed``, or those of ``generator``; without either torch's global generator.
     """
+    if isinstance(generator, list):
+        return [one.initial_seed() for one in generator]
+    if generator is not None:
+        seed = abs(generator.initial_seed())
     if seed is None:
         seed = int(torch.randint(2**31, ()))
     return [stream_seed(seed, "positions", number) for number in numbers]

@@ -91,9 +91,9 @@ def measure(encoder: Encoder, data: TrainingData, device: torch.device) -> Laten
     for first in tqdm(range(0, count, size), desc="measuring latents", leave=False):
         numbers = list(range(first, min(first + size, count)))
         images = [data[number]["image"] for number in numbers]
-        batches = [(torch.stack(images), numbers)]
-        if data.mixed_sizes:
-            batches = [(image[None], [n]) for image, n in zip(images, numbers, strict=True)]
+        batches = [(image[None], [n]) for image, n in zip(images, numbers, strict=True)]
+        if not data.mixed_sizes:
+            batches = [(torch.stack(images), numbers)]
         for batch, its_numbers in batches:
             z = encode(batch.to(device), its_numbers).double().cpu()
             total += z.sum(dim=(0, 2, 3))

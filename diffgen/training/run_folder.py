@@ -11,7 +11,9 @@ from diffgen.errors import UserError
 from diffgen.files import write_file
 
 # Settings that may differ when a run is resumed: they change no weight up to where it stands.
+# The same up to rounding: how a batch lies in memory.
 FREE = (
+    *("train.mixed", "train.token_budget"),
     *("device", "out", "track", "sampling", "report", "ema.export"),
     *("train.images", "train.workers", "data.on_error"),
 )

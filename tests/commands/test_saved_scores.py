@@ -40,6 +40,7 @@ def target(tmp_path):
         {"settings": {**SETTINGS, "source": "./run", "device": "cuda", "batch_size": 8}},
         {"settings": {**SETTINGS, "out": "x.json"}},
         {"places": {"source": "/moved/run", "reference": "/a/val"}},
+        {"settings": {**SETTINGS, "time_shift": "none", "inference": None}},  # newer than the file
     ],
 )
 def test_the_same_settings_keep_the_file(target, change):

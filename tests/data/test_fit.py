@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffgen.config.images import FittedConfig
-from diffgen.data.fit import Part, fit, within
+from diffgen.data.fit import Limits, Part, fit, within
 from diffgen.data.shapes import TRAIN, Shapes, draw_image, scene
 from diffgen.data.shapes_scene import native_size
 
@@ -24,7 +24,7 @@ def generator(seed: int = 0) -> torch.Generator:
 @settings(deadline=None)
 @given(side, side, st.sampled_from([16, 32, 64]), st.sampled_from([1, 4, 8]))
 def test_a_whole_picture_keeps_to_the_area_and_its_shape(height, width, target, multiple):
-    found = within((height, width), target**2, multiple)
+    found = within((height, width), target**2, Limits(multiple))
     assert all(length % multiple == 0 and length >= multiple for length in found)
     assert found[0] * found[1] <= target**2
     shrink = min(1.0, target / math.sqrt(height * width))
@@ -45,12 +45,18 @@ def test_a_whole_picture_keeps_to_the_area_and_its_shape(height, width, target, 
     ],
 )
 def test_the_sizes_of_fitv2(picture, expected):
-    assert within(picture, 256 * 256, 16) == expected
+    assert within(picture, 256 * 256, Limits(16)) == expected
+
+
+def test_no_side_is_longer_than_its_limit():
+    assert within((24, 360), 16 * 16, Limits(4, (64, 64))) == (4, 60)
+    assert within((24, 360), 16 * 16, Limits(4, (64, 32))) == (4, 32)
+    assert within((360, 24), 16 * 16, Limits(4, (32, 64))) == (32, 4)
 
 
 def test_mixed_crops_half_of_the_pictures_larger_on_both_sides():
     def size(picture, seed):
-        return fit(picture, (32, 32), FittedConfig(crop="mixed"), 4, generator(seed)).size
+        return fit(picture, (32, 32), FittedConfig(crop="mixed"), Limits(4), generator(seed)).size
 
     larger = [size((100, 60), seed) for seed in range(400)]
     assert set(larger) == {(32, 32), (40, 24)}
@@ -59,7 +65,7 @@ def test_mixed_crops_half_of_the_pictures_larger_on_both_sides():
 
 
 def test_a_centre_crop_tells_the_covered_size_and_its_offset():
-    found = fit((60, 90), (16, 16), FittedConfig(), 1, generator())
+    found = fit((60, 90), (16, 16), FittedConfig(), Limits(), generator())
     assert found.size == (16, 16)
     assert found.box is None
     assert found.part == pytest.approx((16, 24, 0, 4))
@@ -68,7 +74,7 @@ def test_a_centre_crop_tells_the_covered_size_and_its_offset():
 @settings(deadline=None)
 @given(st.integers(20, 200), st.integers(20, 200), st.integers(0, 10**6))
 def test_a_random_part_lies_in_its_picture_at_the_images_scale(height, width, seed):
-    found = fit((height, width), (16, 24), FINE, 1, generator(seed))
+    found = fit((height, width), (16, 24), FINE, Limits(), generator(seed))
     left, top, right, bottom = found.box
     scale = 16 / (bottom - top)
     assert found.part.height == pytest.approx(height * scale)
@@ -82,7 +88,7 @@ def test_a_random_part_lies_in_its_picture_at_the_images_scale(height, width, se
 
 def test_a_share_of_the_images_is_not_cropped_at_random():
     config = FittedConfig(crop="random", crop_scale=0.25, crop_share=0.7)
-    found = [fit((40, 40), (16, 16), config, 1, generator(seed)) for seed in range(400)]
+    found = [fit((40, 40), (16, 16), config, Limits(), generator(seed)) for seed in range(400)]
     assert sum(one.box is None for one in found) == pytest.approx(120, abs=4 * math.sqrt(84))
     assert {one.part for one in found if one.box is None} == {Part(16, 16, 0, 0)}
 
@@ -106,13 +112,13 @@ class TestShapes:
         assert all(16 <= height <= 32 and 24 <= width <= 48 for height, width in sizes)
 
     def test_whole_drawings_have_sizes_of_their_own_below_the_area(self):
-        images = Shapes(32, 32, fitting=FittedConfig(crop="none"), multiple=4)
+        images = Shapes(32, 32, fitting=FittedConfig(crop="none"), limits=Limits(4))
         tokens = []
         for i in range(300):
             pixels, _, part = images.augmented(i, generator())
             height, width = pixels.shape[1:]
             assert part == (height, width, 0, 0)
-            assert (height, width) == within(native_size(TRAIN[i]), 32 * 32, 4)
+            assert (height, width) == within(native_size(TRAIN[i]), 32 * 32, Limits(4))
             assert np.array_equal(pixels, draw_image(scene(i), height, width))
             tokens.append(height * width // 16)
         assert max(tokens) <= 64

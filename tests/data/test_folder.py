@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diffgen.config.data import FolderConfig
-from diffgen.data.crops import center_crop, random_resized_crop
+from diffgen.data.crops import center_crop, random_box, resized
 from diffgen.data.folder import Folder
 from diffgen.data.order import TrainingData
 from diffgen.data.pixels import from_pil, from_uint8, to_pil, to_uint8
@@ -147,6 +147,12 @@ class TestPixels:
         x = torch.randint(0, 256, (1, 3, 4, 6), generator=generator()).to(torch.uint8)
         assert to_pil(x)[0].size == (6, 4)
         assert torch.equal(from_pil(to_pil(x)[0]), x[0])
+
+
+def random_resized_crop(image, height, width, smallest, generator):
+    """A random part as a training shows it."""
+    box = random_box((image.height, image.width), height, width, smallest, generator)
+    return resized(image, height, width, box)
 
 
 def adm_center_crop(image: Image.Image, size: int) -> Image.Image:

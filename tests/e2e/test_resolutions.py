@@ -103,8 +103,10 @@ def test_a_table_a_grid_and_nothing_drawn_twice(runs, tmp_path, capsys, monkeypa
     (tmp_path / "table/cells/rpe2d-24x16.json").unlink()
     (tmp_path / "table/cells/rope-16x16.png").unlink()
     (tmp_path / "table/cells/rope_+_NTK-16x16.json").write_text('{"settings"')
+    (tmp_path / "table/cells/rope_+_NTK-24x16.json").write_text('{"pictures": 3}')
     assert main(argv) == 0
-    assert scored == [("rope", "16x16", None), ("rope", "16x16", "ntk"), ("rpe2d", "24x16", None)]
+    again = [("rope", "16x16", None), ("rope", "16x16", "ntk")]
+    assert scored == [*again, ("rpe2d", "24x16", None), ("rope", "24x16", "ntk")]
     assert json.loads((tmp_path / "table/table.json").read_text()) == table
     scored.clear()
     assert main([*argv, "--guidance-scale", "1.5"]) == 0
@@ -125,7 +127,7 @@ def test_cells_show_the_images_that_sampling_draws(runs, tmp_path):
                 assert (a - b).abs().max() <= 1  # another batch size
 
 
-def test_retrained_weights_are_scored_anew(runs, tmp_path):
+def test_a_changed_model_is_scored_anew(runs, tmp_path, monkeypatch):
     model = run_folder(tmp_path / "model", "sincos")
     argv = ["resolutions", str(model), "--sizes", "16x16", "--out", str(tmp_path / "t"), *ARGV]
     assert main(argv) == 0
@@ -139,13 +141,22 @@ def test_retrained_weights_are_scored_anew(runs, tmp_path):
     after = json.loads((tmp_path / "t/table.json").read_text())["cells"][0]
     assert before["weights"] != after["weights"]
     assert before["scores"] != after["scores"]
+    settings = model / "pipeline/transformer/config.json"
+    settings.write_text(settings.read_text().replace('"interpolate": true', '"interpolate": false'))
+    scored = []
+    score = command.score
+    monkeypatch.setattr(command, "score", lambda *a, **k: scored.append(a) or score(*a, **k))
+    assert main(argv) == 0
+    assert len(scored) == 1
+    assert main(argv) == 0
+    assert len(scored) == 1
 
 
 def test_without_sizes_they_are_chosen_by_the_first_model(runs):
     from diffgen.config.resolutions import ResolutionsConfig
 
     config = ResolutionsConfig(runs=[str(runs / "rope")])
-    assert config.columns() == ["12x12", "16x16", "24x24", "32x32", "16x32", "32x16"]
+    assert config.columns() == ["16x16", "24x24", "32x32", "16x32", "32x16"]  # 12 is not readable
 
 
 @pytest.mark.parametrize(
@@ -156,6 +167,16 @@ def test_without_sizes_they_are_chosen_by_the_first_model(runs):
         ({"sizes": ["36x16"]}, "rpe2d: size: 36x16 is over the range of the rpe2d encoding"),
         ({"rows": [{"source": "RUNS/rpe2d", "scaling": "ntk"}]}, "ntk needs a rotary encoding"),
         ({"rows": [{"source": "RUNS/rope"}]}, "two are called 'rope'"),
+        (
+            {
+                "rows": [
+                    {"source": "RUNS/rope", "name": "rope."},
+                    {"source": "RUNS/rope", "name": "a b"},
+                    {"source": "RUNS/rpe2d", "name": "a_b"},
+                ]
+            },
+            "two are called 'a_b'",
+        ),
         ({"rows": [{"source": "RUNS/rope", "scalng": "ntk"}]}, "rows[0].scalng: unknown field"),
         ({"runs": [], "rows": []}, "give at least one model"),
     ],

@@ -96,3 +96,17 @@ def test_each_image_has_the_same_positions_at_every_step_and_in_both_passes():
 def test_sizes_over_the_range_are_refused():
     with pytest.raises(ValueError, match="10x4 tokens exceeds the 8x8"):
         draw(build(position={"kind": "rpe2d"}), height=20)
+
+
+def test_random_positions_follow_a_generator_too():
+    pipe = build(position=RANDOM)
+
+    def drawn(seed: int) -> torch.Tensor:
+        return draw(pipe, seed=None, generator=torch.Generator().manual_seed(seed))
+
+    one, other = drawn(3), drawn(4)
+    torch.randn(5)
+    assert torch.equal(drawn(3), one)
+    assert (one - other).abs().max() > 1e-3
+    each = [[torch.Generator().manual_seed(k) for k in (7, 8, 9)] for _ in range(2)]
+    assert torch.equal(*(draw(pipe, seed=None, generator=one) for one in each))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from diffgen import DiffGenPipeline, DiT
 from diffgen.commands.train import train
@@ -59,3 +60,26 @@ def test_a_model_of_mixed_sizes_draws_at_any(tmp_path):
     pipe = DiffGenPipeline.from_pretrained(tmp_path / "run")
     assert pipe.geometry.trained == (24, 24)
     assert pipe([0], height=16, width=40, num_inference_steps=1).images[0].size == (40, 16)
+
+
+def test_long_pictures_are_cut_short_at_the_range_of_the_encoding(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, size in enumerate([(360, 24), (24, 360), (30, 30), (16, 16)]):
+        Image.new("RGB", size, (40 * i, 90, 200)).save(folder / f"{i}.png")
+    data = {"data": {"kind": "folder", "path": folder, "crop": "none", "size": "16x16"}}
+    train(settings(tmp_path / "run", **data, model={"position": {"kind": "rpe2d"}}))
+    assert (tmp_path / "run/pipeline/model_index.json").exists()
+
+
+def test_the_final_pictures_keep_to_the_range_of_the_encoding(tmp_path):
+    position = {"kind": "rpe2d", "range_rows": 4, "range_columns": 8}
+    train(settings(tmp_path / "run", model={"position": position}, report={"sizes": []}))
+    with Image.open(tmp_path / "run/samples/sizes.png") as sheet:
+        assert sheet.height < 2.5 * (22 + 96 + 4)  # 16x16 and 16x32: two rows
+
+
+def test_token_budget_and_padding_may_change_when_a_run_is_resumed(tmp_path):
+    train(settings(tmp_path / "run", **MIXED, train={"images": 32}))
+    other = {"token_budget": 40, "mixed": "padded"}
+    train(settings(tmp_path / "run", **MIXED, train=other))

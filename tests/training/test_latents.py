@@ -319,3 +319,11 @@ def test_a_disk_without_links_gets_copies(vae_folder, tmp_path, monkeypatch):
         copied = tmp_path / "copy" / file.name
         assert copied.read_bytes() == file.read_bytes()
         assert not copied.samefile(file)
+
+
+def test_latents_of_mixed_sizes_are_measured_and_trained_on(tmp_path, vae_folder):
+    mixed = {"data": {"crop": "none", "size": "24x24"}, "model": {"micro": "pixels"}}
+    train(settings(tmp_path / "run", vae_folder, **mixed, report={"sizes": ["24x24"]}))
+    assert len(losses(tmp_path / "run")) == 6
+    form = json.loads((tmp_path / "run/latents.json").read_text())
+    assert form["std"] != [1.0] * 4

@@ -58,6 +58,22 @@ def test_only_the_chosen_ones_change_and_a_resumed_run_goes_on_alike(tmp_path):
     assert all(torch.equal(again[name], after[name]) for name in after)
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"micro": "pixels"}, "crop_embedder.mlp.0.weight"), ({"num_classes": 12}, "y_embedder")],
+)
+def test_what_the_first_model_lacks_must_be_trained(tmp_path, changes, named):
+    train(settings(tmp_path / "first", train={"images": 8}))
+    part = {"trainable": ["*.bias"], "images": 8}
+    start = str(tmp_path / "first")
+    with pytest.raises(UserError, match=rf"train\.trainable: {named}.* would stay random"):
+        train(settings(tmp_path / "second", init=start, model=changes, train=part))
+    part["trainable"] += ["crop_embedder.*", "y_embedder.*"][: 1 if "micro" in changes else 2]
+    if "micro" not in changes:
+        part["trainable"].remove("crop_embedder.*")
+    train(settings(tmp_path / "third", init=start, model=changes, train=part))
+
+
 def test_parameters_that_would_stay_random_are_refused(tmp_path):
     config = TrainConfig.model_validate({"out": tmp_path, "train": {"trainable": ["*.bias"]}})
     assert [p for p in config.problems() if p.startswith("train.trainable")]

@@ -55,6 +55,7 @@ def misfits(model: DiT, process: ProcessConfig, target: Target) -> list[str]:
         "model.prediction": "velocity" if flow else "eps",
         "model.time.direction": "data" if flow else "noise",
         "model.time.scale": 1 if flow else 1000,
+        "model.micro": "none",
         "model.position.kind": "rope" if target == "fitv2" else "sincos",
         "process.kind": "flow" if flow else "ddpm",
     }
@@ -67,6 +68,7 @@ def misfits(model: DiT, process: ProcessConfig, target: Target) -> list[str]:
         "model.prediction": config.prediction,
         "model.time.direction": model.convention.direction,
         "model.time.scale": model.convention.scale,
+        "model.micro": config.micro,
         "model.position.kind": position.kind,
         "process.kind": process.kind,
     }

@@ -236,6 +236,11 @@ def test_a_layout_refuses_encodings_it_lacks(target, position, told):
         released_weights(model, FlowConfig(), target)
 
 
+def test_no_layout_has_a_place_for_micro_conditioning():
+    with pytest.raises(UserError, match="model.micro: canvas"):
+        released_weights(DiT(position={"kind": "sincos"}, micro="canvas"), FlowConfig(), "sit")
+
+
 def test_diffgens_own_folders_need_no_reading(tmp_path):
     DiT(hidden_size=32, depth=1, num_heads=2).save_pretrained(tmp_path / "own")
     with pytest.raises(UserError, match="diffgen's own"):

@@ -149,6 +149,7 @@ def build_objective(
         encode=encode,
         patch=model.patch_size,
         padded=config.train.mixed == "padded",
+        crop=model.micro != "none" or model.crop_coords,
         micro_dropout=model.untold,
         share_positions=shared[position.scope] if isinstance(position, RPE2DConfig) else None,
     )

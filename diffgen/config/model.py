@@ -92,6 +92,9 @@ class DiTConfig(Section):
     that a whole picture is told alike at every size. Drawing asks for a whole one."""
     micro_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Share of training images of which micro tells nothing [0 to 1]; none: 0.1."""
+    crop_coords: bool = False
+    """Tokens of a crop have the coordinates they have in the whole picture; no: a crop is encoded
+    as a picture of its own."""
     num_classes: int | None = Field(default=None, ge=0)
     """Classes [count]; none given: as many as the data has; 0: unconditional."""
     class_dropout: float = Field(default=0.1, ge=0, lt=1)

@@ -55,7 +55,8 @@ class DiT(ModelMixin, ConfigMixin):
             ``direction`` (eps - x0 for "noise"), "eps", "v" or "x0".
         guidance_channels: classifier-free guidance acts on the first so many channels, as the
             released DiT, SiT and FiT sample (3); None: on all.
-        micro: "pixels" or "canvas": it is told which part of a picture it sees, see ``forward``.
+        micro: "pixels" or "canvas": it is told which part of a picture it sees, see ``condition``.
+        crop_coords: tokens of a crop have the coordinates they have in the whole picture.
 
     ``model.attention`` picks the backend of attention, see diffgen.models.attention.
 
@@ -87,6 +88,7 @@ class DiT(ModelMixin, ConfigMixin):
         prediction: Prediction = "velocity",
         guidance_channels: int | None = None,
         micro: MicroConditioning = "none",
+        crop_coords: bool = False,
     ) -> None:
         super().__init__()
         position_config = read_position(position)
@@ -148,6 +150,7 @@ class DiT(ModelMixin, ConfigMixin):
             prediction=config.prediction,
             guidance_channels=config.guidance_channels,
             micro=config.micro,
+            crop_coords=config.crop_coords,
         )
         model.attention = config.attention
         return model
@@ -182,6 +185,7 @@ class DiT(ModelMixin, ConfigMixin):
         sizes: Tensor | None = None,
         lengths: Tensor | None = None,
         crop: Tensor | None = None,
+        told: Tensor | None = None,
         generator: Draws = None,
     ) -> Tensor:
         """Predict from noisy images; with ``coords`` from tokens, see ``forward_tokens``.
@@ -190,9 +194,10 @@ class DiT(ModelMixin, ConfigMixin):
             x: (B, C, H, W) float; H and W any multiples of the patch.
             t: (B,) times in the model's own convention (``self.convention``).
             y: (B,) int64 labels; ``num_classes`` is the null class.
-            crop: (B, 4) of a model with ``micro``, which part of a picture this is: height and
-                width of the picture, top and left of the part [the model's pixels]; rows of NaN:
-                not told; None: the whole of one.
+            crop: (B, 4) of a model with ``micro`` or ``crop_coords``, which part of a picture this
+                is: height and width of the picture, top and left of the part [the model's pixels];
+                None: the whole of one.
+            told: (B,) bool, False: the crop is not embedded; None: all are.
             generator: for encodings that draw positions; None outside training.
 
         Returns:
@@ -200,17 +205,17 @@ class DiT(ModelMixin, ConfigMixin):
 
         Raises:
             ValueError: a side the patch does not divide, a grid over the encoding's range, or
-                ``crop`` for a model without ``micro``.
+                ``crop`` for a model that has no use for it.
         """
         if coords is not None:
-            return self.forward_tokens(
-                x, coords, t, y, mask, sizes, lengths, crop=crop, generator=generator
-            )
+            return self.forward_tokens(x, coords, t, y, mask, sizes, lengths, crop, told, generator)
         rows, columns = x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size
         tokens = patchify(x, self.patch_size)
         coords = grid_coords(rows, columns, x.device).expand(x.shape[0], -1, -1)
         sizes = coords.new_tensor([rows, columns]).expand(x.shape[0], 2)
-        out = self.forward_tokens(tokens, coords, t, y, sizes=sizes, crop=crop, generator=generator)
+        out = self.forward_tokens(
+            tokens, coords, t, y, sizes=sizes, crop=crop, told=told, generator=generator
+        )
         return unpatchify(out, rows, columns, self.patch_size)
 
     def forward_tokens(
@@ -223,6 +228,7 @@ class DiT(ModelMixin, ConfigMixin):
         sizes: Tensor | None = None,
         lengths: Tensor | None = None,
         crop: Tensor | None = None,
+        told: Tensor | None = None,
         generator: Draws = None,
     ) -> Tensor:
         """Predict from tokens, padded or packed.
@@ -230,7 +236,7 @@ class DiT(ModelMixin, ConfigMixin):
         Args:
             tokens: (B, N, C p^2), channel-major (c, row, column); packed: (sum N, C p^2).
             coords: (B, N, 2) float (row, column); packed: (sum N, 2).
-            t, y, crop, generator: as in ``forward``.
+            t, y, crop, told, generator: as in ``forward``.
             mask: (B, N) bool, True = real; None: all are. Padded positions come out as 0.
             sizes: (B, 2) full grid in tokens; None: the smallest that holds the real coords.
             lengths: (B,) int64 makes the batch a packed one.
@@ -244,7 +250,11 @@ class DiT(ModelMixin, ConfigMixin):
         """
         layout = layout_of(tokens, mask, lengths, self.attention)
         sizes = layout.full_size(coords) if sizes is None else sizes
-        condition = self.condition(t, y, sizes, crop)
+        condition = self.condition(t, y, sizes, crop, told)
+        seen = layout.spread(sizes)
+        if crop is not None and self.config.crop_coords:
+            sizes = crop[:, :2] / self.patch_size
+            coords = coords + layout.spread(crop[:, 2:] / self.patch_size)
         coords = layout.back(self.encoding.place(layout.padded(coords), sizes[:, None], generator))
         grid, noise_time = layout.spread(sizes), layout.spread(self.noise_time(t))
         x = self.x_embedder(tokens)
@@ -255,7 +265,7 @@ class DiT(ModelMixin, ConfigMixin):
         rotation = None
         if angles is not None:  # one axis more, for the heads
             rotation = (angles.cos()[..., None, :], angles.sin()[..., None, :])
-        logit_scale = self.encoding.logit_scale(grid)
+        logit_scale = self.encoding.logit_scale(seen)
         if logit_scale is not None:
             logit_scale = logit_scale[..., None, None]
         branch = self.global_adaLN_modulation
@@ -265,7 +275,14 @@ class DiT(ModelMixin, ConfigMixin):
         out = self.final_layer(x, condition, layout)
         return out if mask is None else out * mask[..., None]
 
-    def condition(self, t: Tensor, y: Tensor, sizes: Tensor, crop: Tensor | None) -> Tensor:
+    def condition(
+        self,
+        t: Tensor,
+        y: Tensor,
+        sizes: Tensor,
+        crop: Tensor | None = None,
+        told: Tensor | None = None,
+    ) -> Tensor:
         """(B, hidden size): what modulates every block, of images of ``sizes`` (B, 2) tokens.
 
         With ``micro`` "canvas" the numbers of ``crop`` count in images of the trained size: the
@@ -273,7 +290,7 @@ class DiT(ModelMixin, ConfigMixin):
         """
         condition = self.t_embedder(t) + self.y_embedder(y)
         if self.crop_embedder is None:
-            if crop is not None:
+            if crop is not None and not self.config.crop_coords:
                 raise ValueError("crop is given to a model without micro-conditioning")
             return condition
         own = sizes.float() * self.patch_size
@@ -282,7 +299,8 @@ class DiT(ModelMixin, ConfigMixin):
         if self.config.micro == "canvas":
             trained = own.new_tensor(self.grid) * self.patch_size
             crop = crop * (trained / own).repeat(1, 2)
-        return condition + self.crop_embedder(crop)
+        embedded = self.crop_embedder(crop)
+        return condition + (embedded if told is None else embedded * told[:, None])
 
     def noise_time(self, t: Tensor) -> Tensor:
         """Times in the model's convention -> diffgen's, in [0, 1] with 1 = pure noise."""

@@ -69,10 +69,6 @@ class CropEmbedder(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, crop: Tensor) -> Tensor:
-        """(B, 4) height and width of the picture, top and left of the part -> (B, width).
-
-        Rows of NaN, of images that are not told, give 0.
-        """
-        told = ~crop.isnan().any(dim=-1, keepdim=True)
-        embedding = sinusoids(crop.nan_to_num(), self.frequencies).flatten(-2)
-        return self.mlp(embedding.to(next(self.parameters()).dtype)) * told
+        """(B, 4) height and width of the picture, top and left of the part -> (B, width)."""
+        embedding = sinusoids(crop, self.frequencies).flatten(-2)
+        return self.mlp(embedding.to(next(self.parameters()).dtype))

@@ -8,6 +8,7 @@ Confirmed by the paper's abstract: the two independent axes and the range beyond
 choice: whole numbers, a draw per image shared by all layers, and the positions when drawing.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -36,6 +37,11 @@ def fixed_positions(kind: Inference, count: int, length: int) -> Tensor:
         case _:
             positions = i * (length - 1) / max(count - 1, 1)
     return positions.float()
+
+
+def whole(side: float) -> int:
+    """Tokens that cover ``side``; that of a picture around a crop may be no whole number."""
+    return math.ceil(side - 1e-3)
 
 
 def look_up(table: Tensor, coords: Tensor) -> Tensor:
@@ -74,7 +80,7 @@ class RPE2D(Position):
             ValueError: a grid is larger than the range.
         """
         grids = sizes.expand(coords.shape)[..., :1, :].reshape(-1, 2)
-        shapes = [(int(rows), int(columns)) for rows, columns in grids.tolist()]
+        shapes = [(whole(rows), whole(columns)) for rows, columns in grids.tolist()]
         for rows, columns in shapes:
             if rows > self.ranges[0] or columns > self.ranges[1]:
                 raise ValueError(

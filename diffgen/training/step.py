@@ -1,6 +1,5 @@
 """The loss of one batch, with randomness that belongs to the samples."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -51,8 +50,10 @@ class Objective:
     """Side of a token [the model's pixels]; for batches of mixed sizes."""
     padded: bool = False
     """Pad batches of mixed sizes to their longest image; no: pack them."""
+    crop: bool = False
+    """The model gets the crops of the images."""
     micro_dropout: float | None = None
-    """Share of images of which the model is not told the crop; None: it is never told."""
+    """Share of images whose crop is not embedded; None: the model embeds none."""
     share_positions: int | None = None
     """So many consecutive samples share what their encoding draws; None: it draws nothing."""
 
@@ -92,9 +93,9 @@ class Objective:
         told: dict[str, Any] = {}
         if self.micro_dropout is not None:
             drops = [torch.rand((), generator=self._stream("micro", n)) for n in numbers]
-            dropped = torch.stack(drops).to(self.device) < self.micro_dropout
-            crop = batch["crop"].to(self.device) * (x0.shape[-1] / image.shape[-1])
-            told["crop"] = crop.masked_fill(dropped[:, None], math.nan)
+            told["told"] = torch.stack(drops).to(self.device) >= self.micro_dropout
+        if self.crop:
+            told["crop"] = batch["crop"].to(self.device) * (x0.shape[-1] / image.shape[-1])
         if self.share_positions is not None:
             draws = [n // self.share_positions for n in numbers]
             told["generator"] = [self._stream("positions", n) for n in draws]

@@ -97,6 +97,18 @@ def test_a_mirrored_part_counts_from_the_other_side():
     assert Part(40, 60, 3, 10).mirrored(32) == Part(40, 60, 3, 18)
 
 
+@settings(deadline=None)
+@given(st.integers(16, 400), st.integers(16, 400), st.integers(0, 10**6))
+def test_a_part_stays_within_the_longest_picture(height, width, seed):
+    limits = Limits(4, (32, 40))
+    for config in (FINE, FittedConfig()):
+        part = fit((height, width), (16, 16), config, limits, generator(seed)).part
+        assert part.height <= 32
+        assert part.width <= 40
+        assert -1e-6 <= part.top <= part.height - 16 + 1e-6
+        assert -1e-6 <= part.left <= part.width - 16 + 1e-6
+
+
 class TestShapes:
     def test_a_random_part_is_cut_out_of_a_larger_drawing(self):
         images = Shapes(16, 24, fitting=FINE)

@@ -95,7 +95,14 @@ def test_a_flow_has_the_same_loss_and_gradients_packed_padded_and_single(positio
 
 def test_with_micro_conditioning_and_adaln_lora():
     model = tiny(micro="canvas", adaln_rank=8)
-    assert_same_three_ways(model, micro_dropout=0.4)
+    assert_same_three_ways(model, crop=True, micro_dropout=0.4)
+
+
+@pytest.mark.parametrize("kind", ["sincos", "rpe2d"])
+def test_with_crops_that_keep_their_place(kind):
+    share = 1 if kind == "rpe2d" else None
+    model = tiny(crop_coords=True, position={"kind": kind})
+    assert_same_three_ways(model, crop=True, share_positions=share)
 
 
 def test_an_x0_model_of_a_flow():
@@ -135,7 +142,7 @@ def test_positions_are_those_of_the_sample_or_shared_by_the_batch():
 
 
 def test_crops_are_told_in_the_models_pixels_or_not_at_all():
-    model, told = tiny(micro="pixels"), []
+    model, told, seen = tiny(micro="pixels"), [], []
     model.crop_embedder.register_forward_pre_hook(lambda _, args: told.append(args[0]))
 
     def halved(images: Tensor, numbers: list[int]) -> Tensor:
@@ -144,10 +151,12 @@ def test_crops_are_told_in_the_models_pixels_or_not_at_all():
     many = one_by_one(batch())[0]
     many = {name: values.repeat(600, *[1] * (values.ndim - 1)) for name, values in many.items()}
     many["number"] = torch.arange(600)
-    objective(micro_dropout=0.3, encode=halved)(model, many)
-    dropped = told[0].isnan().any(dim=1)
-    assert dropped.float().mean().item() == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / 600))
-    assert told[0][~dropped].unique(dim=0).tolist() == [[5, 6, 0.5, 1]]
+    forward = model.condition
+    model.condition = lambda *args: seen.append(args[4]) or forward(*args)
+    objective(crop=True, micro_dropout=0.3, encode=halved)(model, many)
+    share = (~seen[0]).float().mean().item()
+    assert share == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / 600))
+    assert told[0].unique(dim=0).tolist() == [[5, 6, 0.5, 1]]
 
 
 class TestBudget:

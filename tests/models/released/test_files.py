@@ -237,7 +237,7 @@ def test_a_layout_refuses_encodings_it_lacks(target, position, told):
 
 
 def test_no_layout_has_a_place_for_micro_conditioning():
-    with pytest.raises(UserError, match="model.micro: canvas"):
+    with pytest.raises(UserError, match=r"model\.micro: canvas"):
         released_weights(DiT(position={"kind": "sincos"}, micro="canvas"), FlowConfig(), "sit")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from diffgen.config.base import ReadNumber, Section
-from diffgen.config.positions import PositionConfig, RopeConfig
+from diffgen.config.positions import PositionConfig, SinCosConfig
 
 # depth, hidden size, heads; S to XL are DiT's (Peebles and Xie 2023, table 1) and SiT's, the last
 # three FiTv2's (Wang et al. 2024, table 1; XL and 3B as released)
@@ -84,7 +84,7 @@ class DiTConfig(Section):
     attention: Attention = "auto"
     """Backend: sdpa (torch's), varlen (flash attention, no padding; a GPU and bf16), xformers (a
     GPU, extra gpu); auto: varlen for packed sequences in bf16, else sdpa."""
-    position: PositionConfig = RopeConfig()
+    position: PositionConfig = SinCosConfig()
     """Positional encoding."""
     micro: MicroConditioning = "none"
     """Micro-conditioning: tell the model which part of a picture it sees (size of the picture, top

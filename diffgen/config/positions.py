@@ -46,7 +46,7 @@ class SinCosConfig(_Position):
 
 
 class RopeConfig(_Position):
-    """Axial 2-D rotary encoding of queries and keys (FiT), by default beside sincos."""
+    """Axial 2-D rotary encoding of queries and keys (FiT), by default beside the sincos one."""
 
     kind: Literal["rope"] = "rope"
     """Positional encoding."""
@@ -120,16 +120,18 @@ class RPE2DConfig(_Position):
 
 
 Positions: TypeAlias = NoPosition | SinCosConfig | RopeConfig | RPE2DConfig
-PositionConfig = Annotated[Positions, Field(discriminator="kind"), default_kind("rope")]
+PositionConfig = Annotated[Positions, Field(discriminator="kind"), default_kind("sincos")]
 
 
 def read_position(stated: Mapping[str, Any] | None) -> Positions:
-    """A saved positional encoding; None: the default one.
+    """A saved positional encoding; None: rope, as in folders that do not state it.
 
     Raises:
         ValueError: it is none (pydantic's ValidationError).
     """
-    found: Positions = TypeAdapter(PositionConfig).validate_python(stated or {})
+    found: Positions = TypeAdapter(PositionConfig).validate_python(
+        {"kind": "rope"} if stated is None else stated
+    )
     return found
 
 

@@ -73,7 +73,7 @@ def fit(
             ``none``: the whole picture, shrunk to the area; ``mixed``: half of the pictures larger
             than ``target`` on both sides are cropped to it, the others as ``none`` (FiTv2, Wang et
             al. 2024).
-        limits: of whole pictures.
+        limits: what the encoding asks of sizes.
     """
     height, width = picture
 

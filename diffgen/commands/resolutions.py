@@ -28,6 +28,7 @@ from diffgen.signals import Interrupted
 
 SHORTEST, LONGEST = 64, 256
 """Between these the shorter sides of the grid's pictures lie, roughly [pixels]."""
+SPELLED = (*FREE, "source")  # the same model by another path is told by its weights
 NEEDED = {"settings", "weights", "model", "pictures", "scores", "floor", "counts"}
 
 
@@ -55,8 +56,18 @@ class Cell:
             found: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        whole = isinstance(found, dict) and found.keys() >= NEEDED and self.picture.exists()
+        whole = isinstance(found, dict) and found.keys() >= NEEDED and readable(self.picture)
         return found if whole else None
+
+
+def readable(picture: Path) -> bool:
+    """True for a picture file that is there and whole."""
+    try:
+        with Image.open(picture) as image:
+            image.load()
+    except (OSError, SyntaxError):  # the second is Pillow's for a broken PNG
+        return False
+    return True
 
 
 def resolutions(config: ResolutionsConfig) -> None:
@@ -106,7 +117,7 @@ def up_to_date(config: ResolutionsConfig, cell: Cell, models: dict[str, ModelDig
     if found is None or found["pictures"] != config.pictures:
         return False
     wanted = config.cell(cell.row, cell.size).model_dump(mode="json")
-    same = all(found["settings"].get(k) == v for k, v in wanted.items() if k not in FREE)
+    same = all(found["settings"].get(k) == v for k, v in wanted.items() if k not in SPELLED)
     return same and (found["weights"], found["model"]) == models[cell.row.source]
 
 
@@ -178,7 +189,11 @@ def markdown(
     yield f"| | {' | '.join(sizes)} |"
     yield "|---|" + "---|" * len(sizes)
     for row in rows:
-        yield f"| {row} | " + " | ".join(_cell(cells[row, s]["scores"]) for s in sizes) + " |"
+        yield (
+            f"| {row.replace('|', '/')} | "
+            + " | ".join(_cell(cells[row, s]["scores"]) for s in sizes)
+            + " |"
+        )
     floors = [cells[rows[0], size]["floor"] for size in sizes]
     yield "| real against real | " + " | ".join(_cell(floor) for floor in floors) + " |"
 

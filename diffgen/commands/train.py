@@ -29,7 +29,7 @@ from diffgen.sampling.preview import draw_preview
 from diffgen.signals import Interrupted
 from diffgen.training.checkpoint import Checkpoints, TrainingState
 from diffgen.training.ema import EMA
-from diffgen.training.initialise import adopt_weights
+from diffgen.training.initialise import adopt_weights, moved_positions
 from diffgen.training.latents import Encoder, open_encoder
 from diffgen.training.loop import Hooks, Loop
 from diffgen.training.optimizers import build_optimizers, build_schedules
@@ -226,6 +226,10 @@ def build_state(
             accelerator.print(f"  started afresh: {name}")
         for name in adopted.unused:
             accelerator.print(f"  left behind: {name}")
+        position, token = config.model.position, config.factor() * config.model.patch_size
+        grid = token_grid(parse_size(config.data.size), token)
+        for line in moved_positions(position, grid, config.init):
+            accelerator.print(f"  {line}")
     share = choose_trainable(model, config.train.trainable, fresh)
     if config.train.trainable:
         accelerator.print(f"training {share:.2%} of the parameters")

@@ -52,9 +52,12 @@ class FittedConfig(Section):
     """Share of images that crop random crops at random, the others from the centre [0 to 1]."""
 
     def problems(self) -> Iterator[str]:
-        """Yield a share of crops where there are none."""
+        """Yield what is said of crops where there are none."""
         if self.crop_share != 1 and self.crop != "random":
             yield f"data.crop_share: {self.crop_share:g} has no effect with data.crop {self.crop}"
+        smallest = type(self).model_fields["crop_scale"].default
+        if self.crop_scale != smallest and self.crop != "random":
+            yield f"data.crop_scale: {self.crop_scale:g} has no effect with data.crop {self.crop}"
 
     @property
     def mixed_sizes(self) -> bool:

@@ -88,8 +88,8 @@ class DiTConfig(Section):
     """Positional encoding."""
     micro: MicroConditioning = "none"
     """Micro-conditioning: tell the model which part of a picture it sees (size of the picture, top
-    and left of the part). pixels: in the model's pixels (SDXL); canvas: as shares of the image, so
-    that a whole picture is told alike at every size. Drawing asks for a whole one."""
+    and left of the part). pixels: in the model's pixels (SDXL); canvas: in images of the trained
+    size, so that a whole picture is told alike at every size. Drawing asks for a whole one."""
     micro_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Share of training images of which micro tells nothing [0 to 1]; none: 0.1."""
     crop_coords: bool = False
@@ -140,5 +140,7 @@ class DiTConfig(Section):
             yield f"model.adaln_rank: {self.adaln_rank} has no effect with model.adaln zero"
         if self.micro_dropout is not None and self.micro == "none":
             yield f"model.micro_dropout: {self.micro_dropout} has no effect with model.micro none"
+        if self.crop_coords and self.position.kind == "none":
+            yield "model.crop_coords: it has no effect with model.position none"
         for problem in self.position.misfits(self.hidden_size, self.num_heads):
             yield f"model.{problem}"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
-from diffgen.config.base import Section, default_kind
+from diffgen.config.base import Section, Size, default_kind, parse_size
 
 Scaling = Literal["none", "pi", "ntk", "ntk_by_parts", "yarn", "riflex", "time_aware"]
 Temperature = Literal["none", "log_ratio", "log_ratio_2x", "log_side_2x", "sqrt_log"]
@@ -18,6 +18,14 @@ class _Position(Section):
     of its longer side; N0, L0 as trained): log_ratio ln N / ln N0, log_ratio_2x ln 2N / ln N0
     (FiTv2's released pro2), log_side_2x ln 2L / ln L0 (its pro1), each at least 1, or sqrt_log
     sqrt(ln N / ln N0) (Jin et al. 2023)."""
+    trained_grid: Size | None = None
+    """Rows x columns that positions, scaling and temperature count from, where a model goes on
+    training at other sizes than it was first trained at [tokens]; none: those of the training
+    images."""
+
+    def trained(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns the encoding counts from, for training images of ``grid`` tokens."""
+        return parse_size(self.trained_grid) if self.trained_grid else grid
 
     def misfits(self, hidden_size: int, num_heads: int) -> Iterator[str]:
         """Complaints about widths this encoding cannot work with."""
@@ -59,9 +67,6 @@ class RopeConfig(_Position):
     size; nothing changes at the trained size."""
     decoupled: bool = True
     """Scale each axis by its own length (FiT's VisionNTK, VisionYaRN); no: both by the longer."""
-    trained_side: int | None = Field(default=None, ge=2)
-    """Rows and columns that scaling and temperature count from, where a model goes on training at
-    larger sizes than it was first trained at [tokens]; none: those of the training images."""
     period: float | None = Field(default=None, gt=0)
     """Length after which the model repeats itself, which riflex stretches [tokens]; none: the
     trained side. Only for scaling riflex."""
@@ -94,7 +99,7 @@ class RPE2DConfig(_Position):
     """Also add the fixed sine-cosine embedding to the tokens (FiT: off)."""
     range_rows: int | None = Field(default=None, ge=1)
     """Positions of rows are drawn from so many, and no image may have more rows [tokens]; none:
-    twice as many as a training image has."""
+    twice as many as a training image has, or trained_grid."""
     range_columns: int | None = Field(default=None, ge=1)
     """The same for columns [tokens]."""
     scope: Literal["sample", "batch"] = "sample"
@@ -113,10 +118,18 @@ class RPE2DConfig(_Position):
             yield from SinCosConfig().misfits(hidden_size, num_heads)
             if self.additive:
                 yield "position.additive: base sincos is added already; it is for base rope"
+            if self.theta != type(self).model_fields["theta"].default:
+                yield f"position.theta: {self.theta:g} has no effect with base sincos"
+        if self.plain_share and self.inference == "random":
+            yield (
+                f"position.plain_share: {self.plain_share:g} has no effect with inference random, "
+                "which has no plain grids"
+            )
 
     def ranges(self, grid: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns positions are drawn from, for training images of ``grid`` tokens."""
-        return self.range_rows or 2 * grid[0], self.range_columns or 2 * grid[1]
+        rows, columns = self.trained(grid)
+        return self.range_rows or 2 * rows, self.range_columns or 2 * columns
 
 
 Positions: TypeAlias = NoPosition | SinCosConfig | RopeConfig | RPE2DConfig
@@ -124,13 +137,13 @@ PositionConfig = Annotated[Positions, Field(discriminator="kind"), default_kind(
 
 
 def read_position(stated: Mapping[str, Any] | None) -> Positions:
-    """A saved positional encoding; None: rope, as in folders that do not state it.
+    """A saved positional encoding; where its kind is not stated it is rope, as in older folders.
 
     Raises:
         ValueError: it is none (pydantic's ValidationError).
     """
     found: Positions = TypeAdapter(PositionConfig).validate_python(
-        {"kind": "rope"} if stated is None else stated
+        {"kind": "rope", **(stated or {})}
     )
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from diffgen.config.base import Size
+from diffgen.config.base import Size, parse_size
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.positions import PositionOverrides
 from diffgen.config.sampling import Device, Dtype, SamplingConfig, TimeShift
@@ -23,8 +23,8 @@ class RowConfig(PositionOverrides):
 
     source: str
     """Run folder, pipeline folder or hub id of the model."""
-    name: str | None = None
-    """Title of the row; none: the source's name."""
+    name: str | None = Field(default=None, max_length=100, pattern=r"^[^\n]+$")
+    """Title of the row [at most 100 characters]; none: the source's name."""
     time_shift: TimeShift | None = None
     """Shift of a flow's noise levels; none: as for all rows."""
 
@@ -37,9 +37,10 @@ class RowConfig(PositionOverrides):
     @property
     def stem(self) -> str:
         """``title``, fit for a file."""
-        return re.sub(r"[^\w.+-]+", "_", self.title)
+        return re.sub(r"[^\w.+-]+", "_", self.title)[:LONGEST_STEM]
 
 
+LONGEST_STEM = 150  # of a file's name [characters]
 READABLE = 16  # the reader's shortest side [pixels]
 OVERRIDES = (*PositionOverrides.model_fields, "time_shift")
 
@@ -128,6 +129,9 @@ class ResolutionsConfig(SamplingConfig):
                         yield problem if len(rows) == 1 else f"{row.title}: {problem}"
 
     def _column_problems(self) -> Iterator[str]:
+        for size in self.sizes:
+            if min(parse_size(size)) < READABLE:
+                yield f"sizes: {size} is too small; the reader needs {READABLE} pixels a side"
         try:
             if self.every_row() and not self.columns():
                 yield "sizes: none of the default ones suits every model; give them"

@@ -189,10 +189,10 @@ class TrainConfig(Section):
                 f"has {grid[0] * grid[1]} tokens"
             )
         warm = {self.model.position.temperature, self.sampling.temperature} - {"none", None}
-        if warm and max(parse_size(self.data.size)) < 2 * token:
+        if warm and max(self.model.position.trained(grid)) < 2:
             yield (
                 f"temperature: {warm.pop()} needs training images of more than one token, "
-                f"data.size {self.data.size} is one"
+                f"data.size {self.data.size} or model.position.trained_grid is one"
             )
 
     def _init_problems(self, latent: LatentFormat | None) -> Iterator[str]:

@@ -17,7 +17,7 @@ class Limits(NamedTuple):
     multiple: int = 1
     """Divides the sides of whole pictures."""
     longest: Size | None = None
-    """No image, nor the picture its crop is placed in, is higher or wider; None: no bound."""
+    """No whole picture is higher or wider; None: no bound."""
 
 
 WHOLE = Limits()
@@ -32,16 +32,6 @@ class Part(NamedTuple):
     top: float
     """Of the image in the picture."""
     left: float
-
-    def kept_to(self, size: Size, longest: Size | None) -> "Part":
-        """That of an image of ``size`` in the piece of its picture that is no longer than
-        ``longest``, and in which it lies as in the whole."""
-        if longest is None:
-            return self
-        height, width = min(self.height, longest[0]), min(self.width, longest[1])
-        top = self.top * (height - size[0]) / max(self.height - size[0], 1e-9)
-        left = self.left * (width - size[1]) / max(self.width - size[1], 1e-9)
-        return Part(height, width, top, left)
 
     def mirrored(self, width: int) -> "Part":
         """That of the image, ``width`` pixels wide, turned left to right."""
@@ -82,7 +72,8 @@ def fit(
 
     if config.crop == "random" and chance(config.crop_share):
         box = random_box(picture, *target, config.crop_scale, generator)
-        return _cut(picture, target, box, limits)
+        down, right = target[0] / (box[3] - box[1]), target[1] / (box[2] - box[0])
+        return Fit(target, box, Part(height * down, width * right, box[1] * down, box[0] * right))
     whole = config.crop in ("none", "mixed")
     if config.crop == "mixed" and height > target[0] and width > target[1]:
         whole = chance(0.5)
@@ -92,15 +83,7 @@ def fit(
     scale = max(target[0] / height, target[1] / width)
     covered = (height * scale, width * scale)
     top, left = ((covered[axis] - target[axis]) / 2 for axis in (0, 1))
-    return Fit(target, None, Part(*covered, top, left).kept_to(target, limits.longest))
-
-
-def _cut(
-    picture: Size, target: Size, box: tuple[float, float, float, float], limits: Limits
-) -> Fit:
-    down, right = target[0] / (box[3] - box[1]), target[1] / (box[2] - box[0])
-    part = Part(picture[0] * down, picture[1] * right, box[1] * down, box[0] * right)
-    return Fit(target, box, part.kept_to(target, limits.longest))
+    return Fit(target, None, Part(*covered, top, left))
 
 
 def within(picture: Size, area: int, limits: Limits) -> Size:

@@ -101,7 +101,7 @@ class DiT(ModelMixin, ConfigMixin):
         self.t_embedder = TimestepEmbedder(hidden_size, shift=time_freq_shift)
         self.y_embedder = LabelEmbedder(num_classes, hidden_size)
         self.crop_embedder = CropEmbedder(hidden_size) if micro != "none" else None
-        self.grid = token_grid(sample_size, patch_size)
+        self.grid = position_config.trained(token_grid(sample_size, patch_size))
         self.encoding = build_position(position_config, hidden_size, num_heads, self.grid)
         self.global_adaLN_modulation = modulation(hidden_size, None) if adaln_rank else None
         self.blocks = nn.ModuleList(
@@ -253,8 +253,8 @@ class DiT(ModelMixin, ConfigMixin):
         condition = self.condition(t, y, sizes, crop, told)
         seen = layout.spread(sizes)
         if crop is not None and self.config.crop_coords:
-            sizes = crop[:, :2] / self.patch_size
-            coords = coords + layout.spread(crop[:, 2:] / self.patch_size)
+            picture = self.encoding.picture(crop / self.patch_size, sizes)
+            sizes, coords = picture[:, :2], coords + layout.spread(picture[:, 2:])
         coords = layout.back(self.encoding.place(layout.padded(coords), sizes[:, None], generator))
         grid, noise_time = layout.spread(sizes), layout.spread(self.noise_time(t))
         x = self.x_embedder(tokens)

@@ -19,13 +19,13 @@ def build_position(
     config: PositionConfig, hidden_size: int, num_heads: int, grid: tuple[int, int]
 ) -> Position:
     """The encoding ``config`` asks for, for a backbone trained on ``grid`` tokens."""
+    grid = config.trained(grid)
     match config:
         case NoPosition():
             return Position(config.temperature, grid)
         case SinCosConfig():
             return SinCos(config, hidden_size, grid)
         case RopeConfig():
-            grid = (config.trained_side, config.trained_side) if config.trained_side else grid
             additive = SinCos(SinCosConfig(), hidden_size, grid) if config.additive else None
             return Rope(config, hidden_size // num_heads, grid, additive)
         case RPE2DConfig():

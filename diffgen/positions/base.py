@@ -1,4 +1,4 @@
-"""The four hooks of a positional encoding, all of them functions of coordinates.
+"""The hooks of a positional encoding, all of them functions of coordinates.
 
 Shapes: ``coords`` (..., N, 2) float, (row, column) in tokens; ``sizes`` (..., 2), the full grid
 (height, width) in tokens, broadcastable against ``coords``; ``t`` noise times in [0, 1], 1 = pure
@@ -39,6 +39,11 @@ class Position(nn.Module):
     def draws_always(self) -> bool:
         """True for an encoding that draws positions outside training too."""
         return False
+
+    def picture(self, crop: Tensor, sizes: Tensor) -> Tensor:
+        """What the picture around images of ``sizes`` (B, 2) counts as, if ``crop`` is (B, 4): its
+        height and width, and the images' top and left in it [tokens]."""
+        return crop
 
     def place(self, coords: Tensor, sizes: Tensor, generator: Draws) -> Tensor:
         """Coordinates the other hooks see, drawn once per forward and shared by all layers.

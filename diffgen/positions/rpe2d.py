@@ -73,6 +73,14 @@ class RPE2D(Position):
         """See Position.draws_always."""
         return self.config.inference == "random"
 
+    def picture(self, crop: Tensor, sizes: Tensor) -> Tensor:
+        """See Position.picture: one longer than the range counts as one of that length, in which
+        the image lies as in the whole."""
+        whole_picture, corner = crop[:, :2], crop[:, 2:]
+        kept = torch.minimum(whole_picture, whole_picture.new_tensor(self.ranges))
+        room = (whole_picture - sizes).clamp(min=1e-9)
+        return torch.cat([kept, corner * (kept - sizes).clamp(min=0) / room], dim=-1)
+
     def place(self, coords: Tensor, sizes: Tensor, generator: Draws) -> Tensor:
         """See Position.place.
 
@@ -93,6 +101,7 @@ class RPE2D(Position):
         for image, (shape, draw) in enumerate(zip(shapes, each, strict=True)):
             for axis, positions in enumerate(self._positions(shape, draw)):
                 table[image, axis, : len(positions)] = positions
+                table[image, axis, len(positions) :] = positions[-1]
         table = table.to(coords).reshape(*coords.shape[:-2], 2, longest)
         return look_up(table, coords)
 

@@ -1,5 +1,6 @@
 """Starting from the weights of another model, whose classes or size may differ."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from diffgen.config.base import token_grid
+from diffgen.config.positions import Positions, RPE2DConfig
 from diffgen.config.source import resolve
 from diffgen.errors import UserError
 from diffgen.models.released import load_released
@@ -51,6 +54,31 @@ def adopt_weights(model: nn.Module, source: str) -> Adopted:
         own[name].copy_(stored[name])
     missing = [name for name in own if name not in fits]
     return Adopted(len(fits), missing, [name for name in stored if name not in own])
+
+
+def moved_positions(position: Positions, grid: tuple[int, int], source: str) -> Iterator[str]:
+    """How the tokens of images of ``grid`` tokens are placed otherwise than ``source`` places them.
+
+    Raises:
+        UserError: the source is none.
+    """
+    found = resolve(source, "init")
+    before, token = found.position, found.factor * found.patch_size
+    if position.kind != before.kind:
+        yield f"its positional encoding was {before.kind}, now it is {position.kind}"
+        return
+    first = token_grid(found.sample_size, token)
+    if isinstance(position, RPE2DConfig) and isinstance(before, RPE2DConfig):
+        counted, now = before.ranges(first), position.ranges(grid)
+        keep = "--model.position.range-rows {0} --model.position.range-columns {1}"
+    else:
+        counted, now = before.trained(first), position.trained(grid)
+        keep = "--model.position.trained-grid {0}x{1}"
+    if counted != now and position.kind != "none":
+        yield (
+            "its positional encoding counts from {0}x{1} tokens, now from {2}x{3}; as before: "
+            + keep
+        ).format(*counted, *now)
 
 
 def stored_weights(source: str) -> dict[str, Tensor]:

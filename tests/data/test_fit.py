@@ -97,16 +97,19 @@ def test_a_mirrored_part_counts_from_the_other_side():
     assert Part(40, 60, 3, 10).mirrored(32) == Part(40, 60, 3, 18)
 
 
-@settings(deadline=None)
-@given(st.integers(16, 400), st.integers(16, 400), st.integers(0, 10**6))
-def test_a_part_stays_within_the_longest_picture(height, width, seed):
-    limits = Limits(4, (32, 40))
-    for config in (FINE, FittedConfig()):
-        part = fit((height, width), (16, 16), config, limits, generator(seed)).part
-        assert part.height <= 32
-        assert part.width <= 40
-        assert -1e-6 <= part.top <= part.height - 16 + 1e-6
-        assert -1e-6 <= part.left <= part.width - 16 + 1e-6
+@pytest.mark.parametrize("config", [FINE, FittedConfig()])
+def test_the_limits_of_whole_pictures_leave_crops_alone(config):
+    for seed in range(10):
+        free = fit((400, 300), (16, 16), config, Limits(), generator(seed))
+        assert fit((400, 300), (16, 16), config, Limits(4, (32, 40)), generator(seed)) == free
+    fine = FittedConfig(crop="random", crop_scale=0.04)
+    held = Shapes(16, 16, fitting=fine, limits=Limits(4, (32, 64)))
+    free = Shapes(16, 16, fitting=fine)
+    for seed in range(10):
+        image, _, part = held.augmented(0, generator(seed))
+        as_free, _, its_part = free.augmented(0, generator(seed))
+        assert torch.equal(image, as_free)
+        assert part == its_part
 
 
 class TestShapes:

@@ -102,10 +102,12 @@ def test_a_table_a_grid_and_nothing_drawn_twice(runs, tmp_path, capsys, monkeypa
     assert scored == []
     (tmp_path / "table/cells/rpe2d-24x16.json").unlink()
     (tmp_path / "table/cells/rope-16x16.png").unlink()
+    picture = tmp_path / "table/cells/rpe2d-16x16.png"
+    picture.write_bytes(picture.read_bytes()[:-40])
     (tmp_path / "table/cells/rope_+_NTK-16x16.json").write_text('{"settings"')
     (tmp_path / "table/cells/rope_+_NTK-24x16.json").write_text('{"pictures": 3}')
     assert main(argv) == 0
-    again = [("rope", "16x16", None), ("rope", "16x16", "ntk")]
+    again = [("rope", "16x16", None), ("rpe2d", "16x16", None), ("rope", "16x16", "ntk")]
     assert scored == [*again, ("rpe2d", "24x16", None), ("rope", "24x16", "ntk")]
     assert json.loads((tmp_path / "table/table.json").read_text()) == table
     scored.clear()
@@ -125,6 +127,14 @@ def test_cells_show_the_images_that_sampling_draws(runs, tmp_path):
                 piece = strip.crop((16 * k, 0, 16 * (k + 1), 24))
                 a, b = (torch.tensor(list(z.convert("RGB").tobytes())) for z in (piece, image))
                 assert (a - b).abs().max() <= 1  # another batch size
+
+
+def test_another_spelling_of_the_path_is_the_same_model(runs, tmp_path, monkeypatch):
+    argv = ["--sizes", "16x16", "--out", str(tmp_path / "t"), *ARGV]
+    assert main(["resolutions", str(runs / "rope"), *argv]) == 0
+    monkeypatch.chdir(runs)
+    monkeypatch.setattr(command, "score", lambda *a, **k: pytest.fail("drawn twice"))
+    assert main(["resolutions", "./rope", *argv]) == 0
 
 
 def test_a_changed_model_is_scored_anew(runs, tmp_path, monkeypatch):
@@ -163,6 +173,8 @@ def test_without_sizes_they_are_chosen_by_the_first_model(runs):
     ("changes", "message"),
     [
         ({"runs": ["nowhere"]}, "nowhere"),
+        ({"sizes": ["16x16", "12x12"]}, "sizes: 12x12 is too small; the reader needs 16 pixels"),
+        ({"rows": [{"source": "RUNS/rope", "name": 101 * "n"}]}, "rows[0].name"),
         ({"sizes": ["24x18"]}, "24x18 is not divisible by the patch size 4"),
         ({"sizes": ["36x16"]}, "rpe2d: size: 36x16 is over the range of the rpe2d encoding"),
         ({"rows": [{"source": "RUNS/rpe2d", "scaling": "ntk"}]}, "ntk needs a rotary encoding"),

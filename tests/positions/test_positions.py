@@ -1,4 +1,4 @@
-"""The four hooks of a positional encoding, alone and inside the backbone."""
+"""The hooks of a positional encoding, alone and inside the backbone."""
 
 import math
 
@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffgen.config.positions import NoPosition, RopeConfig, SinCosConfig
+from diffgen.config.positions import (
+    NoPosition,
+    RopeConfig,
+    RPE2DConfig,
+    SinCosConfig,
+    read_position,
+)
 from diffgen.models.dit import DiT
 from diffgen.models.tokens import grid_coords
 from diffgen.positions import Position, Rope, SinCos, build_position
@@ -312,3 +318,38 @@ def test_logit_scale_multiplies_the_logits():
 
     assert torch.equal(run(Flat("rotation")), run(Flat()))
     assert (run(Everything("rotation")) - run(Everything())).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SinCosConfig(temperature="sqrt_log"),
+        RopeConfig(scaling="ntk", temperature="log_ratio"),
+        RPE2DConfig(additive=True, temperature="sqrt_log"),
+        RPE2DConfig(base="sincos"),
+    ],
+    ids=["sincos", "rope", "rpe2d", "rpe2d sincos"],
+)
+def test_a_second_training_counts_from_the_grid_of_the_first(config):
+    """Told the first grid, it encodes its own size as the first model was drawn at it."""
+    first = build_position(config, 32, 2, (4, 6))
+    kept = config.model_copy(update={"trained_grid": "4x6"})
+    coords, sizes = grid_coords(8, 9)[None], torch.tensor([[[8.0, 9.0]]])
+    t = torch.tensor(0.5)
+
+    def encoded(position: Position) -> list[Tensor | None]:
+        placed = position.place(coords, sizes, None)
+        given = (position.embed(placed, sizes), position.rotation(placed, sizes, t))
+        return [*given, position.logit_scale(sizes)]
+
+    def same(one: list[Tensor | None], other: list[Tensor | None]) -> bool:
+        pairs = zip(one, other, strict=True)
+        return all(a is b if a is None or b is None else torch.equal(a, b) for a, b in pairs)
+
+    assert same(encoded(build_position(kept, 32, 2, (8, 9))), encoded(first))
+    assert not same(encoded(build_position(config, 32, 2, (8, 9))), encoded(first))
+
+
+def test_a_saved_encoding_without_a_kind_is_rope():
+    assert read_position(None) == read_position({}) == RopeConfig()
+    assert read_position({"temperature": "log_ratio"}) == RopeConfig(temperature="log_ratio")

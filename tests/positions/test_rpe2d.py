@@ -187,6 +187,16 @@ def test_the_base_encodes_the_placed_coordinates():
     assert encoding(base="sincos").rotation(places, sizes, t) is None
 
 
+def test_a_picture_around_a_crop_is_kept_to_the_range():
+    """RANGE is 9 x 16 here; the crop lies in what is left as it did in the whole."""
+    encoding = build_position(RPE2DConfig(range_rows=9, range_columns=16), 32, 2, GRID)
+    crop = torch.tensor([[20.0, 12.0, 8.0, 3.0], [9.0, 40.0, 5.0, 36.0], [4.0, 4.0, 0.0, 0.0]])
+    sizes = torch.tensor([[4.0, 4.0]] * 3)
+    expected = [[9, 12, 2.5, 3], [9, 16, 5, 12], [4, 4, 0, 0]]
+    torch.testing.assert_close(encoding.picture(crop, sizes), torch.tensor(expected).float())
+    encoding.place(torch.rand(3, 5, 2), encoding.picture(crop, sizes)[:, None, :2], None)
+
+
 def test_the_default_range_is_twice_the_trained_grid():
     found = build_position(RPE2DConfig(), 32, 2, GRID)
     assert found.ranges == (8, 12)
@@ -207,9 +217,14 @@ def test_a_grid_over_the_range_is_refused():
         ({"base": "sincos", "additive": True}, "position.additive"),
         ({"base": "rope"}, "num_heads 4 gives heads of 6"),
         ({"base": "sincos"}, None),
+        ({"base": "sincos", "theta": 50}, "position.theta: 50 has no effect"),
+        (
+            {"base": "sincos", "plain_share": 0.5, "inference": "random"},
+            "position.plain_share: 0.5 has no effect",
+        ),
     ],
 )
-def test_widths_its_base_cannot_work_with_are_told(options, named):
+def test_settings_its_base_cannot_work_with_are_told(options, named):
     complaints = list(RPE2DConfig(**options).misfits(24, 4))
     assert bool(complaints) == (named is not None)
     assert named is None or complaints[0].startswith(named)

@@ -81,6 +81,9 @@ def misfits(model: DiT, process: ProcessConfig, target: Target) -> list[str]:
     if position.temperature not in allowed:
         wanted["model.position.temperature"] = " or ".join(allowed)
         found["model.position.temperature"] = position.temperature
+    if target != "fitv2":
+        wanted["model.position.trained_grid"] = None
+        found["model.position.trained_grid"] = position.trained_grid
     if isinstance(position, SinCosConfig) and target != "fitv2":
         wanted["model.position.interpolate"] = True
         found["model.position.interpolate"] = position.interpolate

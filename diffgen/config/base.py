@@ -38,7 +38,11 @@ def _normal_size(text: str) -> str:
     return f"{height}x{width}"
 
 
-Size = Annotated[str, AfterValidator(_normal_size)]
+def _written(value: Any) -> Any:
+    return str(value) if isinstance(value, int) else value
+
+
+Size = Annotated[str, BeforeValidator(_written), AfterValidator(_normal_size)]
 """HEIGHTxWIDTH in pixels; ``parse_size`` gives the numbers."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from diffgen.config.base import Section, Size, default_kind, parse_size
 
@@ -22,6 +22,16 @@ class _Position(Section):
     """Rows x columns that positions, scaling and temperature count from, where a model goes on
     training at other sizes than it was first trained at [tokens]; none: those of the training
     images."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _side_to_grid(cls, values: Any) -> Any:
+        """Runs of earlier versions state a side."""
+        if not isinstance(values, dict) or "trained_side" not in values:
+            return values
+        rest = {name: value for name, value in values.items() if name != "trained_side"}
+        side = values["trained_side"]
+        return rest if side is None else {"trained_grid": f"{side}x{side}", **rest}
 
     def trained(self, grid: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns the encoding counts from, for training images of ``grid`` tokens."""

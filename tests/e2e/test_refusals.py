@@ -172,6 +172,8 @@ def size_cases(sized, pipeline):
         ("train", ["--train.trainable", "*.bias"], "the other parameters would stay random"),
         ("resolutions", [], "runs: give at least one model"),
         ("resolutions", ["nowhere"], "nowhere does not exist"),
+        ("resolutions", ["nowhere", "--sizes", "16"], "must be HEIGHTxWIDTH"),
+        ("train", ["--data.size", "16"], "must be HEIGHTxWIDTH"),
     ]
 
 

@@ -352,4 +352,6 @@ def test_a_second_training_counts_from_the_grid_of_the_first(config):
 
 def test_a_saved_encoding_without_a_kind_is_rope():
     assert read_position(None) == read_position({}) == RopeConfig()
+    assert read_position({"trained_side": None}) == RopeConfig()
+    assert read_position({"trained_side": 16}) == RopeConfig(trained_grid="16x16")
     assert read_position({"temperature": "log_ratio"}) == RopeConfig(temperature="log_ratio")

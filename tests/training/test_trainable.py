@@ -33,8 +33,8 @@ def test_the_recipe_trains_the_share_fitv2_states(size, share):
 def test_the_recipe_counts_its_frequencies_from_the_first_grid():
     config = DiTConfig.model_validate({**RECIPE["model"], "hidden_size": 64, "num_heads": 2})
     model = DiT.build(config, num_classes=3, in_channels=4, sample_size=(64, 64))
-    assert model.grid == (32, 32)
-    assert model.encoding.grid == (16, 16)
+    assert list(model.config.sample_size) == [64, 64]
+    assert model.grid == model.encoding.grid == (16, 16)
 
 
 def test_a_pattern_that_matches_nothing_is_told_with_what_there_is():

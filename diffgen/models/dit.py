@@ -8,26 +8,11 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from diffgen.config.base import token_grid
-from diffgen.config.model import (
-    Attention,
-    DiTConfig,
-    MicroConditioning,
-    Prediction,
-    TimeConvention,
-)
-from diffgen.config.positions import (
-    PositionOverrides,
-    position_changes,
-    read_position,
-)
+from diffgen.config.model import Attention, DiTConfig, MicroConditioning, Prediction, TimeConvention
+from diffgen.config.positions import PositionOverrides, position_changes, read_position
 from diffgen.models.attention import layout_of
 from diffgen.models.blocks import Block, FinalLayer, modulation
-from diffgen.models.embedders import (
-    CropEmbedder,
-    LabelEmbedder,
-    TimestepEmbedder,
-    TokenEmbedder,
-)
+from diffgen.models.embedders import CropEmbedder, LabelEmbedder, TimestepEmbedder, TokenEmbedder
 from diffgen.models.initial import initialise
 from diffgen.models.options import check_choices, check_numbers, check_widths
 from diffgen.models.tokens import grid_coords, patchify, unpatchify

@@ -226,9 +226,8 @@ def build_state(
             accelerator.print(f"  started afresh: {name}")
         for name in adopted.unused:
             accelerator.print(f"  left behind: {name}")
-        position, token = config.model.position, config.factor() * config.model.patch_size
-        grid = token_grid(parse_size(config.data.size), token)
-        for line in moved_positions(position, grid, config.init):
+        grid = token_grid(model.config.sample_size, model.config.patch_size)
+        for line in moved_positions(config.model.position, grid, config.init):
             accelerator.print(f"  {line}")
     share = choose_trainable(model, config.train.trainable, fresh)
     if config.train.trainable:

@@ -14,6 +14,7 @@ from diffgen.config.source import resolve
 from diffgen.errors import UserError
 from diffgen.models.released import load_released
 
+COUNTED = {"trained_grid", "range_rows", "range_columns"}  # what they come to is compared
 OUTPUT = ("final_layer.linear.weight", "final_layer.linear.bias")
 
 
@@ -67,6 +68,10 @@ def moved_positions(position: Positions, grid: tuple[int, int], source: str) -> 
     if position.kind != before.kind:
         yield f"its positional encoding was {before.kind}, now it is {position.kind}"
         return
+    stated = before.model_dump()
+    for name, value in position.model_dump(exclude=COUNTED).items():
+        if value != stated[name]:
+            yield f"its position.{name} was {stated[name]}, now it is {value}"
     first = token_grid(found.sample_size, token)
     if isinstance(position, RPE2DConfig) and isinstance(before, RPE2DConfig):
         counted, now = before.ranges(first), position.ranges(grid)

@@ -31,6 +31,7 @@ def pipeline(folder: Path, **position) -> str:
         ("rpe2d", RPE2DConfig(trained_grid="4x4"), None),
         ("rpe2d", RPE2DConfig(range_rows=8, range_columns=8), None),
         ("none", NoPosition(), None),
+        ("rope", RopeConfig(trained_grid="4x4", additive=False), "position.additive was True, now"),
     ],
 )
 def test_what_moved_is_told_with_the_way_to_keep_it(tmp_path, before, now, told):

@@ -72,18 +72,23 @@ def moved_positions(position: Positions, grid: tuple[int, int], source: str) -> 
     for name, value in position.model_dump(exclude=COUNTED).items():
         if value != stated[name]:
             yield f"its position.{name} was {stated[name]}, now it is {value}"
-    first = token_grid(found.sample_size, token)
-    if isinstance(position, RPE2DConfig) and isinstance(before, RPE2DConfig):
-        counted, now = before.ranges(first), position.ranges(grid)
-        keep = "--model.position.range-rows {0} --model.position.range-columns {1}"
-    else:
-        counted, now = before.trained(first), position.trained(grid)
-        keep = "--model.position.trained-grid {0}x{1}"
-    if counted != now and position.kind != "none":
+    if position.kind == "none":
+        return
+    first = before.trained(token_grid(found.sample_size, token))
+    now = position.trained(grid)
+    if first != now:
         yield (
             "its positional encoding counts from {0}x{1} tokens, now from {2}x{3}; as before: "
-            + keep
-        ).format(*counted, *now)
+            "--model.position.trained-grid {0}x{1}"
+        ).format(*first, *now)
+    if isinstance(position, RPE2DConfig) and isinstance(before, RPE2DConfig):
+        kept = position.model_copy(update={"trained_grid": None}).ranges(first)
+        drawn = before.ranges(first)
+        if drawn != kept:
+            yield (
+                "its positions are drawn from {0}x{1}, now from {2}x{3}; as before: "
+                "--model.position.range-rows {0} --model.position.range-columns {1}"
+            ).format(*drawn, *kept)
 
 
 def stored_weights(source: str) -> dict[str, Tensor]:

@@ -105,10 +105,10 @@ def data_name(data: DataConfig) -> str:
 def next_commands(config: TrainConfig, sizes: list[str], class_names: list[str]) -> str:
     """Commands that make sense now, ready to paste."""
     run, drawn = shlex.quote(str(config.out)), shlex.quote(f"samples/{config.out.name}")
-    chosen = " ".join(f"--size {size}" for size in sizes[1:3])
+    chosen = "".join(f" --size {size}" for size in sizes[1:3])
     if pasteable(class_names[:2]):
         chosen += f" --classes {shlex.quote(','.join(class_names[:2]))}"
-    lines = ["", "next", f"  python sample/generate.py {run} {chosen} --out {drawn}"]
+    lines = ["", "next", f"  python sample/generate.py {run}{chosen} --out {drawn}"]
     size = sizes[:2][-1]
     if config.data.kind in ("shapes", "digits"):
         lines += [

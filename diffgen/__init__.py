@@ -8,14 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffgen.guidance import CFG
+    from diffgen.guidance import APG, CFG
     from diffgen.models.dit import DiT
     from diffgen.pipeline import DiffGenPipeline
 
 __version__ = "0.1.0"
-__all__ = ["CFG", "DiT", "DiffGenPipeline", "__version__"]
+__all__ = ["APG", "CFG", "DiT", "DiffGenPipeline", "__version__"]
 
 _HOMES = {
+    "APG": "diffgen.guidance",
     "CFG": "diffgen.guidance",
     "DiT": "diffgen.models.dit",
     "DiffGenPipeline": "diffgen.pipeline",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.config.command_line import read_yaml, yaml_text
+from diffgen.config.guidance import described, read_guidance
 
 HEAD = """---
 license: other
@@ -82,7 +83,7 @@ def _score_rows(contents: list[dict[str, Any]]) -> list[str]:
         scores, floor, drawn = content["scores"], content["floor"], content["settings"]
         rows.append(
             f"| {content['size']} | {'/'.join(Path(drawn['reference']).parts[-2:])} "
-            f"| {drawn['scheduler']}, {drawn['steps']} | {drawn['guidance_scale']:g} "
+            f"| {drawn['scheduler']}, {drawn['steps']} | {described(read_guidance(drawn))} "
             f"| {content['extractor']['name']} | {content['counts']['images']} "
             f"| {scores['fid']:.4g} ({_cell(floor and floor['fid'], '.4g')}) "
             f"| {_cell(scores['precision'], '.3f')} | {_cell(scores['recall'], '.3f')} "

@@ -1,6 +1,5 @@
 """DiffGenPipeline: a trained model as a diffusers pipeline, drawing at any size."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,15 +23,17 @@ from diffgen.config.vae import LatentFormat, own_format
 from diffgen.data.pixels import to_output
 from diffgen.errors import UserError
 from diffgen.files import weights_digest
-from diffgen.guidance import CFG, Rule
+from diffgen.guidance import Rule
 from diffgen.models.dit import DiT
 from diffgen.models.fit import check_stored
 from diffgen.models.vae import LatentSpace, check_fit
 from diffgen.processes import build_process
 from diffgen.sampling.adopted import diffusers_parts
 from diffgen.sampling.geometry import Geometry
+from diffgen.sampling.guided import Denoiser
 from diffgen.sampling.labels import label_tensor
 from diffgen.sampling.noise import Generators, initial_noise, position_seeds
+from diffgen.sampling.rules import rule_for
 from diffgen.sampling.schedulers import Scheduler, set_steps, size_shift
 from diffgen.sampling.walk import walk
 from diffgen.seeding import step_generators
@@ -218,6 +219,7 @@ class DiffGenPipeline(DiffusionPipeline):
         image_numbers: list[int] | None = None,
         return_dict: bool = True,
         time_shift: TimeShift = "none",
+        guide: "DiffGenPipeline | None" = None,
     ) -> Any:
         """Draw one image per label.
 
@@ -232,12 +234,14 @@ class DiffGenPipeline(DiffusionPipeline):
             generator: torch's way of seeding, instead of ``seed``.
             latents: (B, C, h, w) initial noise as the model sees it, instead of both.
             output_type: see ImageOutput.
-            guidance: a guidance rule, instead of ``guidance_scale``.
+            guidance: a guidance rule, instead of ``guidance_scale``: see ``diffgen.guidance``.
+                Released DiT, SiT and FiT are guided on their first channels unless the rule says.
             num_images: images to draw when no labels are given; None: 1.
             image_numbers: the numbers k that go with ``seed``; None: 0, 1, ...
             return_dict: False returns the images in a tuple.
             time_shift: "sqrt" shifts a flow's noise levels by the root of how many more pixels
                 the images have than those of training.
+            guide: the weaker model of ``AutoGuidance``, for the same images and classes.
 
         Returns:
             ImageOutput, or a tuple of its one field.
@@ -250,22 +254,27 @@ class DiffGenPipeline(DiffusionPipeline):
             num_images = len(latents)
         names, null = list(self.config.class_names), self.transformer.num_classes
         labels = label_tensor(class_labels, num_images, names, null)
-        rule = self._rule(labels, guidance, guidance_scale)
+        rule = rule_for(self, labels, guidance, guidance_scale, guide)
         numbers = list(range(len(labels))) if image_numbers is None else image_numbers
         if len(numbers) != len(labels) or (image_numbers is not None and seed is None):
             raise ValueError(f"image_numbers {numbers}: give one for each image, and a seed")
         noise = initial_noise(numbers, self.geometry, (height, width), seed, generator, latents)
         step_noise = generator if seed is None else step_generators(seed, numbers)
-        draws = self.transformer.encoding.draws_always
-        seeds = position_seeds(numbers, seed, generator) if draws else None
+        seeds = position_seeds(numbers, seed, generator)
         if num_inference_steps < 1:
             raise ValueError(f"num_inference_steps must be 1 or more, not {num_inference_steps}")
         shift = size_shift(time_shift, noise.shape[-2:], self.geometry.seen)
         set_steps(self.scheduler, num_inference_steps, self._execution_device, shift)
-        x0 = self._walk(noise, labels, rule, step_noise, seeds)
+        x0 = self._walk(noise, labels, rule, step_noise, seeds, guide)
         images = x0 if output_type == "latent" else to_output(self.decode(x0), output_type)
         self.maybe_free_model_hooks()
         return ImageOutput(images=images) if return_dict else (images,)
+
+    def denoiser(self, position_seeds: list[int]) -> Denoiser:
+        """The model and its process; the seeds (B,) are for an encoding that draws positions."""
+        model = self.transformer.eval()
+        process = build_process(self.process_config, model.convention, model.config.prediction)
+        return Denoiser(model, process, position_seeds if model.encoding.draws_always else None)
 
     def _walk(
         self,
@@ -273,32 +282,22 @@ class DiffGenPipeline(DiffusionPipeline):
         labels: Tensor,
         rule: Rule,
         step_noise: Generators | None,
-        position_seeds: list[int] | None,
+        position_seeds: list[int],
+        guide: "DiffGenPipeline | None",
     ) -> Tensor:
         """From ``noise`` (B, C, h, w) to the model's x0, same shape, by the scheduler's steps."""
-        model = self.transformer.eval()
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             return walk(
-                model,
-                build_process(self.process_config, model.convention, model.config.prediction),
+                self.denoiser(position_seeds),
                 self.scheduler,
                 rule,
                 noise.to(self._execution_device),
                 labels.to(self._execution_device),
-                model.num_classes,
+                self.transformer.num_classes,
                 bar.update,
                 step_noise,
-                model.config.guidance_channels,
-                position_seeds,
+                guide and guide.denoiser(position_seeds),
             )
-
-    def _rule(self, labels: Tensor, guidance: Rule | None, scale: float) -> Rule:
-        """The guidance rule; none where there is nothing to guide towards."""
-        if not 0 <= scale < math.inf:
-            raise ValueError(f"guidance_scale must be 0 or more, not {scale}")
-        if bool((labels == self.transformer.num_classes).all()):
-            return CFG(1.0)
-        return guidance or CFG(scale)
 
 
 # diffusers.DiffusionPipeline looks the class a folder names up in its own module.

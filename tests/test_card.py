@@ -39,9 +39,9 @@ def test_figures_of_other_weights_are_left_out(tmp_path):
     assert "## Scores" not in model_card(*made)
     (tmp_path / "evaluation-b.json").write_text(evaluation("now", 2.0))
     card = model_card(*made)
-    row = "| 32x32 | data/val | dpmpp, 20 | 2 | reader | 512 | 6.25 (-) | 0.500 | - | 96.0% |"
+    row = "| 32x32 | data/val | dpmpp, 20 | cfg 2 | reader | 512 | 6.25 (-) | 0.500 | - | 96.0% |"
     assert row in card.splitlines()
-    assert "| 7 |" not in card
+    assert "| cfg 7 |" not in card
 
 
 def test_a_pipeline_that_is_saved_again_keeps_its_digest(tmp_path):

@@ -3,21 +3,19 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from diffgen.config.ema import PowerEMAConfig
 from diffgen.config.train import TrainConfig
-from diffgen.errors import UserError
 from diffgen.files import link_folder, write_file, write_folder
 from diffgen.models.dit import DiT
 from diffgen.models.vae import LatentSpace
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.schedulers import build_scheduler
 from diffgen.training.checkpoint import TrainingState
-from diffgen.training.ema import average_names
 from diffgen.training.loop import crossed
-from diffgen.training.posthoc import Profile, coefficients
+from diffgen.training.posthoc import Profile, rebuild
 from diffgen.training.run_folder import RunFolder
 
 
@@ -98,24 +96,4 @@ class Exporter:
         ema = self.config.ema
         if not isinstance(ema, PowerEMAConfig) or ema.export in ema.widths:
             return state.ema.preview.weights
-        files = [
-            f for f in sorted(self.snapshots.glob("*.safetensors")) if int(f.stem) <= state.seen
-        ]
-        if not files:
-            raise UserError(f"ema.export: no snapshot in {self.snapshots} to rebuild width from")
-        stored = [Profile(width, int(file.stem)) for file in files for width in ema.widths]
-        found = coefficients(stored, Profile(ema.export, state.seen))
-        if abs(found.sum() - 1) > 0.02:
-            raise UserError(
-                f"ema.export: width {ema.export} cannot be rebuilt from {len(files)} snapshots; "
-                f"take one of {ema.widths}, or train with more snapshots"
-            )
-        shares = iter((found / found.sum()).tolist())  # an average of weights must not scale them
-        rebuilt = {name: torch.zeros_like(w) for name, w in state.ema.preview.weights.items()}
-        for file in files:
-            tensors = load_file(file)
-            for average in average_names(ema):
-                share = next(shares)
-                for name, weights in rebuilt.items():
-                    weights += share * tensors[f"{average}/{name}"].to(weights.device)
-        return rebuilt
+        return rebuild(self.snapshots, ema, Profile(ema.export, state.seen), "ema.export")

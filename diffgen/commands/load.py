@@ -8,9 +8,8 @@ import diffusers
 from diffgen.config.source import Source, resolve
 from diffgen.config.vae import find_vae
 from diffgen.device import chosen_device
-from diffgen.errors import SharedError, UserError
+from diffgen.errors import UserError
 from diffgen.files import weight_files, weights_digest
-from diffgen.group import Group
 from diffgen.models.vae import load_vae
 from diffgen.pipeline import DiffGenPipeline
 
@@ -23,6 +22,10 @@ class Loaded(NamedTuple):
     pipe: DiffGenPipeline
     source: Source
     weights: str
+    guide: DiffGenPipeline | None = None
+    """The weaker model of autoguidance."""
+    guide_weights: str | None = None
+    """Digest of the weights its pipeline folder holds."""
 
 
 def load_pipeline(
@@ -57,21 +60,6 @@ def load_pipeline(
     if dtype == "bf16":
         pipe.transformer.bfloat16()
     return Loaded(pipe.to(place), found, weights)
-
-
-def load_together(
-    group: Group, source: str, device: str, dtype: str, vae: str | None = None
-) -> Loaded:
-    """``load_pipeline`` in every process of ``group``; all must call it.
-
-    Raises:
-        SharedError: one process met a UserError, or they found different weights.
-    """
-    with group.together():
-        loaded = load_pipeline(source, device, dtype, vae)
-    if len(set(group.everyones(loaded.weights))) > 1:
-        raise SharedError(CHANGED.format(source))
-    return loaded
 
 
 def _state(folders: list[Path]) -> list[Any]:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from diffgen.commands.evaluate import score
 from diffgen.commands.saved_scores import FREE
 from diffgen.config.base import parse_size
+from diffgen.config.guidance import with_guidance
 from diffgen.config.resolutions import ResolutionsConfig, RowConfig
 from diffgen.config.source import resolve
 from diffgen.data.pixels import to_pil
@@ -117,7 +118,8 @@ def up_to_date(config: ResolutionsConfig, cell: Cell, models: dict[str, ModelDig
     if found is None or found["pictures"] != config.pictures:
         return False
     wanted = config.cell(cell.row, cell.size).model_dump(mode="json")
-    same = all(found["settings"].get(k) == v for k, v in wanted.items() if k not in SPELLED)
+    stated = with_guidance(found["settings"])
+    same = all(stated.get(k) == v for k, v in wanted.items() if k not in SPELLED)
     return same and (found["weights"], found["model"]) == models[cell.row.source]
 
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from diffgen.commands.load import Loaded, load_together
+from diffgen.commands.guide import load_together
+from diffgen.commands.load import Loaded
 from diffgen.config.base import parse_size
 from diffgen.config.sample import SampleConfig
 from diffgen.config.sampling import class_indices
@@ -20,7 +21,6 @@ from diffgen.data.pixels import QUANTISATION, to_pil
 from diffgen.device import on_cpu
 from diffgen.files import locked, write_file
 from diffgen.group import Group, cut
-from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.batches import draw_batches, labels_in_turn, set_up
 from diffgen.sampling.folder import SampleFolder
 from diffgen.sampling.sheet import contact_sheet, wrap
@@ -50,16 +50,15 @@ def sample(config: SampleConfig) -> None:
     """
     group = Group.join(cpu=on_cpu(config.device))
     with ExitStack() as lock:
-        loaded = load_together(group, config.source, config.device, config.dtype, config.vae)
-        pipe = loaded.pipe
+        loaded = load_together(group, config)
         with group.together():
-            set_up(pipe, config)
+            set_up(loaded.pipe, config)
             batches = planned(config, loaded.source)
             notes = sidecar(config, loaded, flat(batches))
             if group.main:
                 lock.enter_context(locked(config.out))
                 SampleFolder(config.out).open(notes, [p.file for p in flat(batches)])
-        draw_missing(pipe, config, batches, notes, group)
+        draw_missing(loaded, config, batches, notes, group)
     group.leave()
     if group.main:
         sheets = len(notes["sizes"])
@@ -67,7 +66,7 @@ def sample(config: SampleConfig) -> None:
 
 
 def draw_missing(
-    pipe: DiffGenPipeline,
+    loaded: Loaded,
     config: SampleConfig,
     batches: list[list[Picture]],
     notes: dict[str, Any],
@@ -78,7 +77,7 @@ def draw_missing(
     with group.together():
         todo = [batch for batch in batches if not all(folder.has(p.file) for p in batch)]
     try:
-        draw(pipe, config, todo, group, len(pictures))
+        draw(loaded, config, todo, group, len(pictures))
         with group.together():
             if group.main:
                 draw_sheets(config.out, pictures)
@@ -113,7 +112,7 @@ def planned(config: SampleConfig, source: Source) -> list[list[Picture]]:
 
 
 def draw(
-    pipe: DiffGenPipeline,
+    loaded: Loaded,
     config: SampleConfig,
     todo: list[list[Picture]],
     group: Group,
@@ -128,18 +127,25 @@ def draw(
         for turn in range(-(-len(todo) // group.world)):
             with group.together():
                 if turn < len(mine):
-                    draw_batch(pipe, config, mine[turn])
+                    draw_batch(loaded, config, mine[turn])
             drawn = todo[turn * group.world : (turn + 1) * group.world]
             bar.update(sum(len(batch) for batch in drawn))
 
 
-def draw_batch(pipe: DiffGenPipeline, config: SampleConfig, batch: list[Picture]) -> None:
+def draw_batch(loaded: Loaded, config: SampleConfig, batch: list[Picture]) -> None:
     """Draw and save one batch."""
     height, width = parse_size(batch[0].size)
     labels = {picture.k: picture.label for picture in batch}
     numbers = [range(batch[0].k, batch[-1].k + 1)]
     drawn = draw_batches(
-        pipe, config, labels, height=height, width=width, seed=config.seed, batches=numbers
+        loaded.pipe,
+        config,
+        labels,
+        height=height,
+        width=width,
+        seed=config.seed,
+        batches=numbers,
+        guide=loaded.guide,
     )
     for picture, image in zip(batch, to_pil(next(drawn).images), strict=True):
         write_file(config.out / picture.file, image.save)
@@ -171,6 +177,7 @@ def sidecar(config: SampleConfig, loaded: Loaded, pictures: list[Picture]) -> di
         "schema": "diffgen-samples/1",
         "source": config.source,
         "weights": loaded.weights,
+        "guide_weights": loaded.guide_weights,
         "settings": config.model_dump(mode="json"),
         "sizes": list(dict.fromkeys(picture.size for picture in pictures)),
         "scheduler": dict(pipe.scheduler.config) | {"class": type(pipe.scheduler).__name__},

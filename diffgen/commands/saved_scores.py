@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.config.evaluate import DRAWN, EvaluateConfig
+from diffgen.config.guidance import with_guidance
 from diffgen.errors import UserError
 from diffgen.files import locked, write_json
 
@@ -47,7 +48,7 @@ def free_place(target: Path, content: dict[str, Any]) -> Path:
 def deciding(content: dict[str, Any]) -> dict[str, Any]:
     """What decides the figures of a model or of pictures."""
     data, where = content["reference_data"] or {}, dict(content["places"])
-    stated = {**DEFAULTS, **content["settings"]}  # older files lack newer settings
+    stated = {**DEFAULTS, **with_guidance(content["settings"])}  # older files lack newer settings
     if content["beside"]:  # a folder may be moved, and its figures with it
         del where["source"]
     return {

@@ -9,6 +9,7 @@ from pydantic_settings import CliPositionalArg
 
 from diffgen.config.base import Size
 from diffgen.config.data import image_files
+from diffgen.config.guide import guidance_problems
 from diffgen.config.npz import inspect_npz
 from diffgen.config.pictures import is_image_folder, is_npz, own_size, sample_folders
 from diffgen.config.process import solver_problems
@@ -142,6 +143,7 @@ class EvaluateConfig(SamplingConfig):
                     "", self.scheduler, self.steps, self.time_shift, source.process
                 )
                 yield from position_problems(source, self)
+                yield from guidance_problems(self.guidance, source)
                 if self.size is not None:
                     yield from size_problems("size", [self.size], source)
         except UserError as error:

@@ -105,6 +105,12 @@ class DDPMConfig(Section):
 ProcessConfig: TypeAlias = FlowConfig | DDPMConfig
 
 
+def noise_path(process: ProcessConfig) -> dict[str, Any]:
+    """What decides alpha and sigma: alike for models that can be sampled side by side."""
+    betas = process.beta_settings() if isinstance(process, DDPMConfig) else {}
+    return {"kind": process.kind, **betas}
+
+
 def prediction_problems(process: ProcessConfig, prediction: str) -> Iterator[str]:
     """The complaint about a prediction the process does not know, if it is one."""
     if prediction not in process.predictions:

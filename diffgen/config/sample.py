@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from diffgen.config.base import Size
+from diffgen.config.guide import guidance_problems
 from diffgen.config.process import solver_problems
 from diffgen.config.sampling import (
     Device,
@@ -52,6 +53,7 @@ class SampleConfig(SamplingConfig):
                 "", self.scheduler, self.steps, self.time_shift, source.process
             )
             yield from position_problems(source, self)
+            yield from guidance_problems(self.guidance, source)
             class_indices(self.classes, source)
         except UserError as error:
             yield str(error)

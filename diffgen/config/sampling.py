@@ -4,10 +4,11 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from diffgen.config.guidance import CFGConfig, GuidanceConfig, from_earlier
 from diffgen.config.positions import PositionOverrides
 from diffgen.config.source import Source
 
@@ -17,16 +18,14 @@ TimeShift = Literal["none", "sqrt"]
 YES = {"y", "yes", "t", "true", "on", "1"}
 
 
-class SamplingConfig(PositionOverrides):
-    """How noise is walked to an image."""
+class WalkConfig(PositionOverrides):
+    """How noise is walked to an image, guidance apart."""
 
     scheduler: Literal["euler", "heun", "dpmpp", "ddim", "ddpm"] = "dpmpp"
     """Solver: euler, heun or dpmpp for flow models, ddim, ddpm or dpmpp for DDPM ones. All
     evaluate the model once a step, but heun twice save for the last. ddpm adds noise."""
     steps: int = Field(default=20, ge=1)
     """Steps from noise to image [count]."""
-    guidance_scale: float = Field(default=2.0, ge=0)
-    """Classifier-free guidance; 1: off, at half the cost [dimensionless]."""
     time_shift: TimeShift = "none"
     """Noise levels of a flow at other sizes (N tokens, N0 as trained): sqrt shifts them by
     sqrt(N / N0), so that larger images spend more steps near noise (Esser et al. 2024, eq. 23)."""
@@ -37,6 +36,19 @@ class SamplingConfig(PositionOverrides):
     decode_tiled: bool = False
     """Decode images larger than the VAE was trained at in overlapping tiles: bounded memory, but
     faint seams. Only for models of latents."""
+
+
+class SamplingConfig(WalkConfig):
+    """How noise is walked to an image."""
+
+    guidance: GuidanceConfig = CFGConfig()
+    """How predictions are combined into a better one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier(cls, values: Any) -> Any:
+        """Runs of earlier versions state a guidance_scale."""
+        return from_earlier(values)
 
 
 def told_to_use_cpu() -> bool:

@@ -10,6 +10,7 @@ from pydantic import Field
 from diffgen.config.base import Section, Size, default_kind, indivisible, parse_size, token_grid
 from diffgen.config.data import DataConfig, ShapesConfig
 from diffgen.config.ema import EMAConfig, PowerEMAConfig
+from diffgen.config.guidance import AutoGuidanceConfig
 from diffgen.config.model import DiTConfig, attention_problems
 from diffgen.config.optimizer import MuonConfig, OptimizerConfig, ScheduleConfig
 from diffgen.config.positions import position_changes
@@ -121,6 +122,13 @@ class TrainConfig(Section):
         yield from solver_problems(
             "sampling.", drawn.scheduler, drawn.steps, drawn.time_shift, self.process
         )
+        for problem in drawn.guidance.problems():
+            yield problem.replace("guidance.", "sampling.guidance.")
+        if isinstance(drawn.guidance, AutoGuidanceConfig):
+            yield (
+                "sampling.guidance.kind: autoguidance is for trained models; use it in sample and "
+                "eval"
+            )
         try:
             position_changes(self.model.position, drawn)
         except ValueError as error:
@@ -156,6 +164,9 @@ class TrainConfig(Section):
             return
         yield from self._size_problems(latent.factor if latent else 1)
         yield from self._init_problems(latent)
+        channels, guided = latent.channels if latent else 3, drawn.guidance.channels
+        if guided is not None and guided > channels:
+            yield f"sampling.guidance.channels: {guided}, but the model has {channels}"
 
     def factor(self) -> int:
         """Side of the square of image pixels behind one of the model's [pixels]."""

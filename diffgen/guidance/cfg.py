@@ -1,37 +1,11 @@
-"""Classifier-free guidance (Ho and Salimans 2022), and the shape every guidance rule has."""
+"""Classifier-free guidance (Ho and Salimans 2022)."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 from torch import Tensor
 
-Pass = Literal["cond", "uncond", "guide"]
-
-
-class Run(Protocol):
-    """One sampling run under a rule; whatever state a rule needs lives here."""
-
-    def passes(self, level: float) -> tuple[Pass, ...]:
-        """Predictions wanted at the noise level sigma / alpha."""
-
-    def __call__(
-        self,
-        cond: Tensor,
-        uncond: Tensor | None,
-        *,
-        x_t: Tensor | None = None,
-        alpha: float | None = None,
-        sigma: float | None = None,
-        advance: bool = True,
-    ) -> Tensor:
-        """Combine x0 predictions (B, C, H, W). ``advance``: False on a solver's inner stages."""
-
-
-class Rule(Protocol):
-    """An immutable guidance rule."""
-
-    def begin(self) -> Run:
-        """Start a sampling run."""
+from diffgen.config.model import Prediction
+from diffgen.guidance.rule import Baseline, Pass, number
 
 
 def cfg(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
@@ -41,11 +15,23 @@ def cfg(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
 
 @dataclass(frozen=True)
 class CFG:
-    """Classifier-free guidance; scale 1 computes the conditional pass alone."""
+    """Classifier-free guidance; scale 1 computes the conditional pass alone.
+
+    Raises:
+        ValueError: scale is negative or not finite.
+    """
 
     scale: float = 2.0
 
-    def begin(self) -> "CFG":
+    def __post_init__(self) -> None:
+        number("scale", self.scale)
+
+    @property
+    def baseline(self) -> Baseline:
+        """See Rule.baseline."""
+        return "uncond"
+
+    def begin(self, raw: Prediction = "x0") -> "CFG":
         """The rule has no state, so it is its own run."""
         return self
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffgen.group import ALONE, Group
+from diffgen.metrics.colour import MEASURES, colour_measures
 from diffgen.metrics.extractor import Extractor
 from diffgen.metrics.reader import READER_CLASSES
 
@@ -24,6 +25,8 @@ class Reading:
     labels: Tensor
     """(N,) int64, over ``class_names``; -1 or beyond them: of no known class."""
     class_names: tuple[str, ...]
+    colour: Tensor
+    """(N, 4) float64, as ``colour_measures`` has them."""
 
     def correct(self, extractor: Extractor) -> int | None:
         """Images the reader takes for what they should show; None if it cannot know."""
@@ -45,7 +48,7 @@ class Reading:
         return named or ("unlabelled" if label < 0 else f"label {label}")
 
     def __getitem__(self, part: slice) -> "Reading":
-        return Reading(self.features[part], self.labels[part], self.class_names)
+        return Reading(self.features[part], self.labels[part], self.class_names, self.colour[part])
 
 
 def reader_labels(class_names: Sequence[str]) -> list[int]:
@@ -71,12 +74,14 @@ def read(
     features = torch.zeros(count, extractor.num_features, device=extractor.device)
     labels = torch.zeros(count, dtype=torch.int64, device=extractor.device)
     times_read = torch.zeros_like(labels)
+    colour = torch.zeros(count, len(MEASURES), dtype=torch.float64)
     with group.together():
         for numbers, images, wanted in batches:
             rows = torch.as_tensor(numbers, device=extractor.device)
             features[rows] = extractor(images)
             labels[rows] = wanted.to(labels)
+            colour[rows.cpu()] = colour_measures(images.cpu())
             times_read[rows] += 1
     if not bool((group.sum(times_read) == 1).all()):
         raise RuntimeError("the processes did not read every image once")
-    return Reading(group.sum(features), group.sum(labels), class_names)
+    return Reading(group.sum(features), group.sum(labels), class_names, group.sum(colour))

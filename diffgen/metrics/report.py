@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from diffgen.metrics.colour import Mean, colour_means
 from diffgen.metrics.extractor import Extractor
 from diffgen.metrics.frechet import Moments, frechet_distance, frechet_from_moments, moments
 from diffgen.metrics.intervals import wilson
@@ -26,6 +27,8 @@ class Scores:
     """Share read as the class wanted."""
     class_accuracy_interval: tuple[float, float] | None
     """95 % Wilson interval."""
+    colour: dict[str, Mean]
+    """Of the images themselves, by the names of ``colour.MEASURES``."""
 
 
 def compare(
@@ -54,6 +57,7 @@ def compare(
         recall=manifold.recall if manifold else None,
         class_accuracy=None if correct is None else correct / count,
         class_accuracy_interval=None if correct is None else wilson(correct, count),
+        colour=colour_means(images.colour),
     )
 
 
@@ -67,8 +71,13 @@ def missing(scores: Scores, extractor: Extractor) -> dict[str, str]:
     return reasons
 
 
-def table(scores: Scores, floor: Scores | None, extractor: Extractor) -> str:
-    """A printed table: the figures of the images and the floor's, and what read them."""
+def table(
+    scores: Scores, floor: Scores | None, reference: Reading | None, extractor: Extractor
+) -> str:
+    """A printed table: the figures of the images and the floor's, and what read them.
+
+    The colours stand beside those of the ``reference`` itself.
+    """
     rows = [("", "model", "real against real" if floor else "")]
     rows += zip(
         (f"FID ({extractor.name})", "precision", "recall", "class accuracy"),
@@ -76,6 +85,10 @@ def table(scores: Scores, floor: Scores | None, extractor: Extractor) -> str:
         _cells(floor, extractor) if floor else [""] * 4,
         strict=True,
     )
+    real = colour_means(reference.colour) if reference else {}
+    rows.append(("", "", "reference" if real else ""))
+    for name, found in scores.colour.items():
+        rows.append((name, _mean(found), _mean(real[name]) if real else ""))
     wide = max(16, *(len(row[0]) + 1 for row in rows))
     lines = [f"{name:{wide}}{a:>24}{b:>24}".rstrip() for name, a, b in rows]
     for name, reason in missing(scores, extractor).items():
@@ -101,6 +114,11 @@ def _accuracy(scores: Scores, extractor: Extractor) -> str:
     return f"{scores.class_accuracy:.1%} [{low:.1%}, {high:.1%}]"
 
 
+def _mean(found: Mean) -> str:
+    low, high = found.interval
+    return f"{found.mean:.3g} [{low:.3g}, {high:.3g}]"
+
+
 def conventions(k: int, stored: Moments | None) -> dict[str, Any]:
     """What was computed, word by word, to stand beside the figures."""
     source = "; the reference's mu and sigma as stored in its file" if stored else ""
@@ -109,5 +127,7 @@ def conventions(k: int, stored: Moments | None) -> dict[str, Any]:
         "fid": f"unbiased covariances in float64, trace by Cholesky and eigvalsh{source}",
         "precision_recall": {"k": k, "rule": "adm (distance <= radius)"},
         "floor": "real images against other real images, the same counts",
-        "interval": "95 % Wilson",
+        "colour": "means over images: HSV S; std of BT.709 luma; share of pixels with a channel "
+        "at 0 or 255; Hasler and Süsstrunk's M3 on 0 to 255",
+        "interval": "95 %: Wilson for shares, Student's t for means over images",
     }

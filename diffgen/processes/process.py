@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from diffgen.config.model import Prediction
+
 Model: TypeAlias = Callable[..., Tensor]
 """(noisy, times in the model's convention, labels, what else it is told) -> prediction."""
 
@@ -25,6 +27,10 @@ class Process(Protocol):
     ``x_t = alpha(t) x0 + sigma(t) eps``. Times are diffgen's; the process converts them to the
     model's own convention.
     """
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the model's output means."""
 
     def draw_time(self, generator: torch.Generator) -> Tensor:
         """One training time in (0, 1], as a 0-d fp32 tensor."""

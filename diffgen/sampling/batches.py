@@ -10,6 +10,7 @@ from diffgen.config.sampling import SamplingConfig
 from diffgen.data.pixels import to_uint8
 from diffgen.errors import UserError
 from diffgen.group import cut
+from diffgen.guidance import build_rule
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.schedulers import build_scheduler
 
@@ -59,26 +60,29 @@ def draw_batches(
     width: int,
     seed: int,
     batches: Iterable[range] | None = None,
+    guide: DiffGenPipeline | None = None,
 ) -> Iterator[Batch]:
     """Draw image k with label ``labels[k]`` from the noise of (seed, k), ``batch_size`` at a time.
 
     ``batches``: the numbers of the batches to draw; None: all images, as ``cut`` cuts them.
     ``height`` and ``width`` are pixels of the images. A model without classes (``labels`` all
-    ``num_classes``) is drawn without guidance.
+    ``num_classes``) is drawn without guidance. ``guide``: the weaker model of autoguidance.
     """
     set_up(pipe, config)
+    rule = build_rule(config.guidance)
     for numbers in map(list, cut(len(labels), config.batch_size) if batches is None else batches):
         chosen = torch.tensor([labels[k] for k in numbers])
         x0 = pipe(
             class_labels=chosen,
             num_inference_steps=config.steps,
-            guidance_scale=config.guidance_scale,
+            guidance=rule,
             height=height,
             width=width,
             seed=seed,
             image_numbers=numbers,
             output_type="latent",
             time_shift=config.time_shift,
+            guide=guide,
         ).images
         images = pipe.decode(x0, config.decode_batch_size, config.decode_tiled)
         yield Batch(numbers, chosen, to_uint8(images).cpu())

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffgen.config.guidance import described, from_earlier, read_guidance
 from diffgen.errors import UserError
 from diffgen.files import write_json
 
 # What a sidecar may say otherwise though its pictures are the same.
 FREE = ("out",)
-BITS = ("weights", "device", "dtype")
+BITS = ("weights", "guide_weights", "device", "dtype")
 
 
 @dataclass(frozen=True)
@@ -77,5 +78,7 @@ class SampleFolder:
 
 def _deciding(sidecar: dict[str, Any]) -> dict[str, Any]:
     """What decides the pictures' bits."""
-    settings = {k: v for k, v in sidecar["settings"].items() if k not in FREE}
+    stated = from_earlier(sidecar["settings"])
+    settings = {k: v for k, v in stated.items() if k not in FREE}
+    settings["guidance"] = described(read_guidance(stated))
     return settings | {name: sidecar.get(name) for name in BITS}

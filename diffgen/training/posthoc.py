@@ -1,10 +1,16 @@
 """Rebuilding an average of any width from snapshots (Karras et al. 2024, EDM2, section 3)."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
-from diffgen.training.ema import gamma_of_width
+from diffgen.config.ema import PowerEMAConfig
+from diffgen.errors import UserError
+from diffgen.training.ema import average_names, gamma_of_width
 
 
 @dataclass(frozen=True)
@@ -36,3 +42,45 @@ def coefficients(stored: list[Profile], wanted: Profile) -> np.ndarray:
     scale = 1 / np.sqrt(np.diag(gram))  # neighbouring profiles are nearly parallel: equilibrate
     solution = np.linalg.lstsq(gram * np.outer(scale, scale), target * scale, rcond=None)[0]
     return solution * scale
+
+
+def snapshots_until(folder: Path, seen: int, field: str) -> list[Path]:
+    """The snapshots in ``folder`` taken after at most ``seen`` images, the earliest first.
+
+    Raises:
+        UserError: there is none; ``field`` names the setting that asked.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    early = [file for file in files if int(file.stem) <= seen]
+    if not early:
+        first = f"; the first is that of {int(files[0].stem)} images" if files else ""
+        raise UserError(f"{field}: no snapshot in {folder} up to {seen} images{first}")
+    return early
+
+
+def rebuild(folder: Path, ema: PowerEMAConfig, wanted: Profile, field: str) -> dict[str, Tensor]:
+    """The average ``wanted`` from the snapshots in ``folder``, by parameter name, on the CPU.
+
+    Raises:
+        UserError: there are too few snapshots; ``field`` names the setting that asked.
+    """
+    files = snapshots_until(folder, wanted.seen, field)
+    stored = [Profile(width, int(file.stem)) for file in files for width in ema.widths]
+    found = coefficients(stored, wanted)
+    if abs(found.sum() - 1) > 0.02:
+        raise UserError(
+            f"{field}: width {wanted.width} cannot be rebuilt from {len(files)} snapshots; "
+            f"take one of {ema.widths}, or train with more snapshots"
+        )
+    shares = iter((found / found.sum()).tolist())  # an average of weights must not scale them
+    rebuilt: dict[str, Tensor] = {}
+    for file in files:
+        tensors = load_file(file)
+        for average in average_names(ema):
+            share = next(shares)
+            for key, weights in tensors.items():
+                if key.startswith(f"{average}/"):
+                    name = key.removeprefix(f"{average}/")
+                    before = rebuilt.setdefault(name, torch.zeros_like(weights))
+                    before += share * weights
+    return rebuilt

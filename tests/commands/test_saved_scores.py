@@ -7,6 +7,7 @@ import pytest
 
 from diffgen.commands.saved_scores import absolute, free_place, places, save
 from diffgen.config.evaluate import EvaluateConfig
+from diffgen.config.guidance import CFGConfig
 
 SETTINGS = {
     "source": "run",
@@ -16,6 +17,7 @@ SETTINGS = {
     "decode_tiled": False,
     "out": None,
 }
+WITHOUT_SCALE = {k: v for k, v in SETTINGS.items() if k != "guidance_scale"}
 CONTENT = {
     "settings": SETTINGS,
     "size": "32x32",
@@ -41,6 +43,7 @@ def target(tmp_path):
         {"settings": {**SETTINGS, "out": "x.json"}},
         {"places": {"source": "/moved/run", "reference": "/a/val"}},
         {"settings": {**SETTINGS, "time_shift": "none", "inference": None}},  # newer than the file
+        {"settings": {**WITHOUT_SCALE, "guidance": CFGConfig(scale=2.0).model_dump(mode="json")}},
     ],
 )
 def test_the_same_settings_keep_the_file(target, change):
@@ -51,6 +54,7 @@ def test_the_same_settings_keep_the_file(target, change):
     "change",
     [
         {"settings": {**SETTINGS, "guidance_scale": 4.0}},
+        {"settings": {**WITHOUT_SCALE, "guidance": {"kind": "apg", "scale": 2.0}}},
         {"settings": {**SETTINGS, "decode_tiled": True}},
         {"places": {"source": "/run", "reference": "/b/val"}},
         {"reference_data": {"classes": ["cat"]}},

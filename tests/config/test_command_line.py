@@ -207,7 +207,7 @@ def test_a_flag_that_repeats_the_default_kind_keeps_the_files_fields(tmp_path):
         ["--model.mlp-ratio", "inf"],
         ["--schedule.decay-share", "1e-18"],
         ["--seed", "4294967296"],
-        ["--sampling.guidance-scale", "nan"],
+        ["--sampling.guidance.scale", "nan"],
         ["--data.size", "4x4"],
         ["--report.num-images", "4"],
     ],

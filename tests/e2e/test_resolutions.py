@@ -111,7 +111,7 @@ def test_a_table_a_grid_and_nothing_drawn_twice(runs, tmp_path, capsys, monkeypa
     assert scored == [*again, ("rpe2d", "24x16", None), ("rope", "24x16", "ntk")]
     assert json.loads((tmp_path / "table/table.json").read_text()) == table
     scored.clear()
-    assert main([*argv, "--guidance-scale", "1.5"]) == 0
+    assert main([*argv, "--guidance.scale", "1.5"]) == 0
     assert len(scored) == 6
 
 

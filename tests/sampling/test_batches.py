@@ -7,6 +7,7 @@ import torch
 
 from diffgen import DiffGenPipeline, DiT
 from diffgen.commands.sample import sample
+from diffgen.config.guidance import APGConfig, CFGConfig
 from diffgen.config.sample import SampleConfig
 from diffgen.config.sampling import SamplingConfig
 from diffgen.data.pixels import to_uint8
@@ -92,7 +93,8 @@ class TestAFolderHoldsOneRun:
         [
             ({"seed": 1}, "seed: 0 there, 1 here"),
             ({"steps": 2}, "steps: 1 there, 2 here"),
-            ({"guidance_scale": 1.0}, "guidance_scale: 2.0 there, 1.0 here"),
+            ({"guidance": CFGConfig(scale=1)}, "guidance: cfg 2 there, cfg 1 here"),
+            ({"guidance": APGConfig(eta=0.5)}, "guidance: cfg 2 there, apg 2, eta 0.5 here"),
             ({"num_images": 4}, "num_images: 3 there, 4 here"),
             ({"size": ["16x8"]}, "size: "),
         ],

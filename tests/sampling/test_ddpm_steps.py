@@ -21,8 +21,9 @@ from diffgen.guidance import CFG
 from diffgen.processes import DDPM
 from diffgen.processes import gaussian as g
 from diffgen.sampling.ddpm_steps import held_levels
+from diffgen.sampling.guided import Denoiser, GuidedDenoiser
 from diffgen.sampling.schedulers import build_scheduler, set_steps
-from diffgen.sampling.walk import GuidedDenoiser, walk
+from diffgen.sampling.walk import walk
 
 # diffusers hands a tensor to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -72,7 +73,9 @@ def solve(name: str, process: DDPM, count: int, noise: Tensor, spacing: str = "t
     set_steps(scheduler, count, "cpu")
     model, labels = Gaussian(process), torch.zeros(len(noise), dtype=torch.long)
     generator = torch.Generator().manual_seed(1)
-    return walk(model, process, scheduler, CFG(1.0), noise, labels, 0, generator=generator), model
+    return walk(
+        Denoiser(model, process), scheduler, CFG(1.0), noise, labels, 0, generator=generator
+    ), model
 
 
 def unit(*shape: int) -> Tensor:
@@ -109,7 +112,7 @@ def test_a_scheduler_can_be_used_again_with_another_count(name):
         generator = torch.Generator().manual_seed(1)
         labels = torch.zeros(1, dtype=torch.long)
         walked = walk(
-            *(Gaussian(process), process, scheduler, CFG(1.0), noise, labels, 0),
+            *(Denoiser(Gaussian(process), process), scheduler, CFG(1.0), noise, labels, 0),
             generator=generator,
         )
         results.append(walked)
@@ -140,7 +143,7 @@ def test_ddim_agrees_with_dpm_solver_of_first_order():
     scheduler = DPMSolverMultistepScheduler.from_config(scheduler.config, solver_order=1)
     set_steps(scheduler, 7, "cpu")
     labels = torch.zeros(1, dtype=torch.long)
-    expected = walk(Gaussian(process), process, scheduler, CFG(1.0), noise, labels, 0)
+    expected = walk(Denoiser(Gaussian(process), process), scheduler, CFG(1.0), noise, labels, 0)
     torch.testing.assert_close(solve("ddim", process, 7, noise)[0], expected, rtol=0, atol=1e-5)
 
 
@@ -208,7 +211,7 @@ def test_guidance_passes_the_conditional_variance_through(order):
 
     process = chain(learned_variance=True)
     labels = torch.zeros(2, dtype=torch.long)
-    denoise = GuidedDenoiser(ByLabel(), process, Ordered(3.0), labels, null_label=1)
+    denoise = GuidedDenoiser(Denoiser(ByLabel(), process), Ordered(3.0), labels, null_label=1)
     out = denoise(unit(2, 1, 2, 2), 0.6, advance=True, s=0.4)
     assert torch.equal(out.x0, torch.full((2, 1, 2, 2), -5.0))  # 1 + 3 (-1 - 1)
     abar = process.alpha_bar

@@ -12,6 +12,7 @@ from diffgen.config.model import TimeConvention
 from diffgen.errors import UserError
 from diffgen.guidance import CFG
 from diffgen.processes import Flow
+from diffgen.sampling.guided import Denoiser
 from diffgen.sampling.schedulers import build_scheduler, flow_sigmas, set_flow_sigmas
 from diffgen.sampling.walk import walk
 
@@ -50,7 +51,7 @@ def solve(name: str, steps: int, shift: float = 1.0) -> tuple[Tensor, Tensor, li
     set_flow_sigmas(scheduler, steps, "cpu")
     flow = Flow(TimeConvention(scale=1))
     labels = torch.zeros(1, dtype=torch.long)
-    return noise, walk(model, flow, scheduler, CFG(1.0), noise, labels, 0), model.levels
+    return noise, walk(Denoiser(model, flow), scheduler, CFG(1.0), noise, labels, 0), model.levels
 
 
 def shifted(level: float, shift: float) -> float:
@@ -104,7 +105,7 @@ def test_a_scheduler_can_be_used_again_with_another_count(name):
     results = []
     for steps in (4, 3, 4):
         set_flow_sigmas(scheduler, steps, "cpu")
-        results.append(walk(Gaussian(), flow, scheduler, CFG(1.0), noise, labels, 0))
+        results.append(walk(Denoiser(Gaussian(), flow), scheduler, CFG(1.0), noise, labels, 0))
     assert torch.equal(results[0], results[2])
     assert not torch.equal(results[0], results[1])
 

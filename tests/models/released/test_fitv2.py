@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from diffgen.guidance import CFG
+from diffgen.guidance import CFG, FirstChannels
 from diffgen.models.tokens import unpatchify
 from diffgen.processes import Flow
-from diffgen.sampling.walk import GuidedDenoiser
+from diffgen.sampling.guided import Denoiser, GuidedDenoiser
 
 VARIANTS = {
     "linear": {"scaling": "pi"},
@@ -75,9 +75,9 @@ def test_guidance_on_twelve_of_sixteen_features_is_that_of_three_channels(releas
     process = Flow(model.convention)
     channels = model.config.guidance_channels
     assert channels == 3
-    denoise = GuidedDenoiser(
-        model, process, CFG(3.0).begin(), golden["extrapolate.y"], model.num_classes, channels
-    )
+    run = FirstChannels(CFG(3.0), channels).begin()
+    labels = golden["extrapolate.y"]
+    denoise = GuidedDenoiser(Denoiser(model, process), run, labels, model.num_classes)
     t = 1 - float(golden["extrapolate.t"])
     x0 = denoise(x, t, True).x0
     torch.testing.assert_close((x0 - x) / t, expected, rtol=0, atol=1e-4)

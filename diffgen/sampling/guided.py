@@ -1,0 +1,91 @@
+"""A model under guidance: ``(x_t, t) -> x0``."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from diffgen.guidance import Pass, Run
+from diffgen.guidance.spaces import noise_level
+from diffgen.processes import Denoised, Process
+
+
+class Denoiser(NamedTuple):
+    """A model and the process that reads its predictions."""
+
+    model: nn.Module
+    process: Process
+    position_seeds: list[int] | None = None
+    """(B,) seeds of what its encoding draws, the same at every step; None: it draws nothing."""
+
+    def __call__(self, x_t: Tensor, t: float, labels: Tensor, s: float | None) -> Denoised:
+        """x0 of ``x_t`` (n B, C, H, W) at time ``t``, for ``labels`` (n B,); n passes.
+
+        The log-variance is that of the step to time ``s``. Every pass draws alike.
+        """
+        times = x_t.new_full((len(x_t),), t)
+        earlier = None if s is None else torch.full_like(times, s)
+        told: dict[str, Any] = {}
+        if self.position_seeds is not None:
+            seeds = self.position_seeds * (len(x_t) // len(self.position_seeds))
+            told["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return self.process.denoise(self.model, x_t, times, labels, earlier, **told)
+
+
+@dataclass
+class GuidedDenoiser:
+    """``(x_t, t) -> x0`` under one guidance run."""
+
+    denoiser: Denoiser
+    run: Run
+    labels: Tensor
+    """(B,) int64."""
+    null_label: int
+    guide: Denoiser | None = None
+    """The weaker model of autoguidance."""
+    together: bool = True
+    """The model's passes share one batch; switched off when that does not fit the memory."""
+
+    def __call__(self, x_t: Tensor, t: float, advance: bool, s: float | None = None) -> Denoised:
+        """``x_t`` (B, C, H, W) fp32 at time ``t`` -> guided x0, same shape.
+
+        The log-variance, of the step to time ``s``, is that of the conditional pass.
+        """
+        level = torch.tensor(t, dtype=torch.float64)
+        alpha, sigma = (float(part) for part in self.denoiser.process.levels(level))
+        passes = self.run.passes(noise_level(alpha, sigma))
+        found = self._predict(x_t, t, s, passes)
+        baseline = found["uncond"].x0 if "uncond" in passes else None
+        if "guide" in passes:
+            if self.guide is None:
+                raise ValueError("a rule asked for a guide model, but none is given")
+            baseline = self.guide(x_t, t, self.labels, s).x0
+        x0 = self.run(
+            found["cond"].x0, baseline, x_t=x_t, alpha=alpha, sigma=sigma, advance=advance
+        )
+        return Denoised(x0, found["cond"].log_variance)
+
+    def _predict(
+        self, x_t: Tensor, t: float, s: float | None, passes: tuple[Pass, ...]
+    ) -> dict[str, Denoised]:
+        """The model's own passes: as one batch, or one by one if that is too large."""
+        labels = {"cond": self.labels, "uncond": torch.full_like(self.labels, self.null_label)}
+        own = [name for name in passes if name != "guide"]
+        if self.together and len(own) > 1:
+            try:
+                return self._as_one(x_t, t, s, {name: labels[name] for name in own})
+            except torch.OutOfMemoryError:
+                self.together = False
+        return {name: self.denoiser(x_t, t, labels[name], s) for name in own}
+
+    def _as_one(
+        self, x_t: Tensor, t: float, s: float | None, labels: dict[str, Tensor]
+    ) -> dict[str, Denoised]:
+        count = len(labels)
+        x0, variance = self.denoiser(
+            x_t.repeat(count, 1, 1, 1), t, torch.cat(list(labels.values())), s
+        )
+        variances = [None] * count if variance is None else variance.chunk(count)
+        parts = map(Denoised, x0.chunk(count), variances)
+        return dict(zip(labels, parts, strict=True))

@@ -1,0 +1,66 @@
+"""The guidance rule a pipeline draws under, and whether its guide fits."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from diffgen.config.process import noise_path
+from diffgen.guidance import CFG, FirstChannels, Rule
+
+if TYPE_CHECKING:
+    from diffgen.pipeline import DiffGenPipeline
+
+
+def rule_for(
+    pipe: DiffGenPipeline,
+    labels: Tensor,
+    guidance: Rule | None,
+    scale: float,
+    guide: DiffGenPipeline | None,
+) -> Rule:
+    """``guidance``, or CFG of ``scale``, on the channels the model is guided on.
+
+    Where no label (B,) names a class there is nothing to guide towards, but for a guide.
+
+    Raises:
+        ValueError: the scale is out of range, more channels are to be guided than there are, or
+            the guide is missing, of no use, or of another kind than the model.
+    """
+    if not 0 <= scale < inf:
+        raise ValueError(f"guidance_scale must be 0 or more, not {scale}")
+    rule = guidance or CFG(scale)
+    if rule.baseline == "guide":
+        check_guide(pipe, guide)
+    elif guide is not None:
+        raise ValueError("guide: only AutoGuidance has a use for one")
+    elif bool((labels == pipe.transformer.num_classes).all()):
+        return CFG(1.0)
+    model = pipe.transformer.config
+    if model.guidance_channels is not None and not isinstance(rule, FirstChannels):
+        rule = FirstChannels(rule, model.guidance_channels)
+    if isinstance(rule, FirstChannels) and rule.count > model.in_channels:
+        raise ValueError(f"channels: {rule.count} of {model.in_channels} cannot be guided")
+    return rule
+
+
+def check_guide(pipe: DiffGenPipeline, guide: DiffGenPipeline | None) -> None:
+    """Raise ValueError unless ``guide`` can stand beside ``pipe`` in autoguidance."""
+    if guide is None:
+        raise ValueError("guide: autoguidance needs one, a pipeline of a weaker model")
+    own, other = _facts(pipe), _facts(guide)
+    for what, fact in own.items():
+        if fact != other[what]:
+            raise ValueError(f"guide: its {what} {other[what]} is not the model's, {fact}")
+
+
+def _facts(pipe: DiffGenPipeline) -> dict[str, Any]:
+    """What a model and its guide must have in common."""
+    return {
+        "number of channels": pipe.transformer.config.in_channels,
+        "number of classes": pipe.transformer.num_classes,
+        "latent format": pipe.latent_format,
+        "noising process": noise_path(pipe.process_config),
+    }

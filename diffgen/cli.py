@@ -34,6 +34,11 @@ VERBS = {
         "diffgen.commands.resolutions:resolutions",
         "score models at several sizes",
     ),
+    "guidance-sweep": Verb(
+        "diffgen.config.guidance_sweep:GuidanceSweepConfig",
+        "diffgen.commands.guidance_sweep:guidance_sweep",
+        "score guidance rules at several scales",
+    ),
     "convert": Verb(
         "diffgen.config.convert:ConvertConfig",
         "diffgen.commands.convert:convert",
@@ -47,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] in VERBS:
         return launch(argv[0], argv[1:], f"diffgen {argv[0]}")
-    lines = [f"  {name:13}{verb.summary}" for name, verb in VERBS.items()]
+    lines = [f"  {name:16}{verb.summary}" for name, verb in VERBS.items()]
     usage = "\n".join(["usage: diffgen VERB ...", *lines, "diffgen VERB --help lists its options"])
     if argv and argv[0] in ("-h", "--help"):
         print(usage)

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 GAP = 4
+SHORTEST, LONGEST = 64, 256
+"""Between these the shorter sides of ``enlarged`` pictures lie, roughly [pixels]."""
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 
@@ -58,3 +60,10 @@ def wrap(title: str, images: list[Image.Image], columns: int) -> list[Row]:
     """Cut many pictures into rows of ``columns``; the first row bears the title."""
     cuts = range(0, len(images), columns)
     return [Row(title if i == 0 else "", images[i : i + columns]) for i in cuts]
+
+
+def enlarged(strip: Image.Image, shorter: int) -> Image.Image:
+    """Pictures whose shorter side is ``shorter`` enlarged in whole pixels, or reduced."""
+    if shorter > LONGEST:
+        return ImageOps.scale(strip, LONGEST / shorter)
+    return ImageOps.scale(strip, max(1, round(SHORTEST / shorter)), Image.Resampling.NEAREST)

@@ -1,0 +1,192 @@
+"""``guidance-sweep``: guidance rules against scales, as a table, a plot and a picture grid."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from diffgen.commands.bench import Bench
+from diffgen.commands.cells import Cell, fill_all
+from diffgen.commands.evaluate import score_on
+from diffgen.commands.sweep_plot import Line, draw_plot
+from diffgen.config.base import parse_size
+from diffgen.config.guidance import CFGConfig
+from diffgen.config.guidance_sweep import GuidanceSweepConfig, RuleConfig, stem
+from diffgen.device import on_cpu
+from diffgen.files import locked, write_file, write_json
+from diffgen.group import Group
+from diffgen.metrics.colour import MEASURES
+from diffgen.metrics.intervals import mean_interval
+from diffgen.sampling.sheet import Row, contact_sheet, enlarged
+
+FIGURES = ("fid", "precision", "recall", "class_accuracy", *MEASURES)
+Cells: TypeAlias = dict[tuple[str, float, int], Cell]
+"""By the rule's title, the scale and the seed."""
+Means: TypeAlias = dict[str, dict[str, Any] | None]
+"""Figures of a rule at a scale, over all seeds; None: not available."""
+
+
+def guidance_sweep(config: GuidanceSweepConfig) -> None:
+    """Fill the cells that are missing, then write table, plot and grid.
+
+    Raises:
+        UserError: anything a user can mend; see its message.
+        Interrupted: a signal came; its message tells how many cells there are.
+    """
+    group = Group.join(cpu=on_cpu(config.device))
+    with ExitStack() as lock:
+        with group.together():
+            if group.main:
+                config.out.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(locked(config.out))
+        cells = sweep_cells(config)
+        distinct = list({cell.file: cell for cell in cells.values()}.values())
+        bench = Bench(distinct[0].config, group)  # the model and the real images, once for all
+        fill_all(distinct, config.out, group, lambda cell, show: score_on(bench, cell, show))
+        with group.together():
+            if group.main:
+                report(config, cells, bench.size)
+    group.leave()
+
+
+def sweep_cells(config: GuidanceSweepConfig) -> Cells:
+    """Every cell, whether it is filled or not; unguided ones are the same for every rule."""
+    cells = {}
+    for row in config.rows():
+        for scale in config.columns():
+            guidance = row.at(scale)
+            same = guidance == CFGConfig(scale=1.0)
+            name = "unguided" if same else f"{stem(row.title)}-{scale:g}"
+            for seed in config.seeds:
+                file = config.out / "cells" / f"{name}-seed{seed}.json"
+                cell = Cell(file, config.cell(guidance, seed), config.pictures)
+                cells[row.title, scale, seed] = cell
+    return cells
+
+
+def report(config: GuidanceSweepConfig, cells: Cells, size: str) -> None:
+    """sweep.json, sweep.md, plot.png and grid.png; the table is printed too."""
+    contents = {place: cell.content() or {} for place, cell in cells.items()}
+    rows, scales, seeds = config.rows(), config.columns(), config.seeds
+    every = {
+        (row.title, scale): [figures(contents[row.title, scale, seed]) for seed in seeds]
+        for row in rows
+        for scale in scales
+    }
+    found = {place: averaged(of_seeds) for place, of_seeds in every.items()}
+    real = real_figures(next(iter(contents.values())))
+    first = rows[0].title
+    sweep = {
+        "schema": "diffgen-guidance-sweep/1",
+        "settings": config.model_dump(mode="json"),
+        "size": size,
+        "rules": {row.title: row.guidance.model_dump(mode="json") for row in rows},
+        "scales": scales,
+        "seeds": seeds,
+        "counts": next(iter(contents.values()))["counts"],
+        "weights": next(iter(contents.values()))["weights"],
+        "real": real,
+        "cells": [
+            {"rule": title, "scale": scale, "seeds": every[title, scale], "figures": means}
+            for (title, scale), means in found.items()
+        ],
+        f"less_{first}": [
+            {"rule": row.title, "scale": scale, "figures": averaged(less)}
+            for row in rows[1:]
+            for scale in scales
+            if (less := differences(every[row.title, scale], every[first, scale]))
+        ],
+        "intervals": "95 %, Student's t over seeds; none with one seed",
+    }
+    write_json(config.out / "sweep.json", sweep)
+    text = "\n".join(markdown(found, real))
+    write_file(config.out / "sweep.md", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    lines = {row.title: line(row, scales, found) for row in rows}
+    write_file(config.out / "plot.png", draw_plot(lines, real))
+    grid = contact_sheet(list(strips(config, cells, size)), scale=1)
+    write_file(config.out / "grid.png", grid.save)
+    print(f"\n{text}\n\nsaved as {config.out}/sweep.json, sweep.md, plot.png and grid.png")
+
+
+def figures(content: dict[str, Any]) -> dict[str, float | None]:
+    """The figures of one cell, by name."""
+    return _flat(content["scores"], content["scores"]["colour"])
+
+
+def real_figures(content: dict[str, Any]) -> dict[str, float | None]:
+    """What real images get: against others, and the colours of the reference."""
+    return _flat(content["floor"] or {}, content["reference_colour"] or {})
+
+
+def _flat(scores: dict[str, Any], colour: dict[str, Any]) -> dict[str, float | None]:
+    shares = {name: scores.get(name) for name in FIGURES if name not in MEASURES}
+    return shares | {name: colour[name]["mean"] if colour else None for name in MEASURES}
+
+
+def averaged(of_seeds: list[dict[str, float | None]]) -> Means:
+    """Mean and interval of each figure over seeds."""
+    means: Means = {}
+    for name in FIGURES:
+        values = [one[name] for one in of_seeds]
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            means[name] = None
+            continue
+        interval = mean_interval(known) if len(known) > 1 else None
+        means[name] = {"mean": float(np.mean(known)), "interval": interval}
+    return means
+
+
+def differences(
+    these: list[dict[str, float | None]], those: list[dict[str, float | None]]
+) -> list[dict[str, float | None]]:
+    """``these`` less ``those``, seed by seed."""
+
+    def less(a: float | None, b: float | None) -> float | None:
+        return None if a is None or b is None else a - b
+
+    return [
+        {name: less(one[name], other[name]) for name in FIGURES}
+        for one, other in zip(these, those, strict=True)
+    ]
+
+
+def line(row: RuleConfig, scales: list[float], found: dict[tuple[str, float], Means]) -> Line:
+    """A rule's figures along the scales."""
+    return Line(scales, {name: [found[row.title, s][name] for s in scales] for name in FIGURES})
+
+
+def markdown(found: dict[tuple[str, float], Means], real: dict[str, float | None]) -> Iterator[str]:
+    """A line a rule and scale, a column a figure; with several seeds, the interval's half."""
+    names = [name.replace("_", " ") for name in FIGURES]
+    yield f"| rule | scale | {' | '.join(['FID', *names[1:]])} |"
+    yield "|---|---|" + "---|" * len(FIGURES)
+    for (title, scale), means in found.items():
+        cells = [_cell(means[name]) for name in FIGURES]
+        yield f"| {title.replace('|', '/')} | {scale:g} | {' | '.join(cells)} |"
+    yield f"| real | | {' | '.join(_number(real[name]) for name in FIGURES)} |"
+
+
+def _cell(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    if found["interval"] is None:
+        return _number(found["mean"])
+    return f"{_number(found['mean'])} ± {found['interval'][1] - found['mean']:.2g}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{max(value, 0):.3g}"
+
+
+def strips(config: GuidanceSweepConfig, cells: Cells, size: str) -> Iterator[Row]:
+    """The first seed's pictures of each rule, all scales side by side."""
+    scales = config.columns()
+    for row in config.rows():
+        images = []
+        for scale in scales:
+            with Image.open(cells[row.title, scale, config.seeds[0]].picture) as image:
+                images.append(enlarged(image.convert("RGB"), min(parse_size(size))))
+        yield Row(f"{row.title}: {', '.join(f'{scale:g}' for scale in scales)}", images)

@@ -10,17 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffgen.metrics.colour import colour_measures
     from diffgen.metrics.extractor import Extractor, load_extractor
-    from diffgen.metrics.faces import FrechetDistance
+    from diffgen.metrics.faces import Colour, FrechetDistance
     from diffgen.metrics.frechet import Moments, frechet_distance
     from diffgen.metrics.manifold import precision_recall
     from diffgen.metrics.reader import Reader, load_reader
 
 __all__ = [
+    "Colour",
     "Extractor",
     "FrechetDistance",
     "Moments",
     "Reader",
+    "colour_measures",
     "frechet_distance",
     "load_extractor",
     "load_reader",
@@ -28,10 +31,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Colour": "faces",
     "Extractor": "extractor",
     "FrechetDistance": "faces",
     "Moments": "frechet",
     "Reader": "reader",
+    "colour_measures": "colour",
     "frechet_distance": "frechet",
     "load_extractor": "extractor",
     "load_reader": "reader",

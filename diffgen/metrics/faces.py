@@ -8,11 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
+from typing_extensions import Self
 
+from diffgen.metrics.colour import MEASURES, colour_measures
 from diffgen.metrics.frechet import Moments, frechet_from_moments, moments_from_sums
 
 
-class FrechetDistance(Metric):
+class _Exact(Metric):
+    """A metric whose states keep their dtype; ``.to(dtype)`` and ``.half()`` reach the rest."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Self:
+        # torchmetrics guards its states against .half() but casts them in .to(dtype).
+        states = [name for name in self._defaults if name not in exclude_state]
+        self._computed = None  # a cached figure would be cast as well
+        super()._apply(fn, exclude_state=list(self._defaults))
+        for name in states:
+            setattr(self, name, _move(getattr(self, name), fn))
+            self._defaults[name] = _move(self._defaults[name], fn)
+        return self
+
+
+class FrechetDistance(_Exact):
     """Fréchet distance of the images or features seen so far, over all processes.
 
     State: for the real and the fake side a count, sum x, (D,), and sum x x^T, (D, D). They are
@@ -95,17 +111,36 @@ class FrechetDistance(Metric):
         except ValueError as error:
             raise ValueError(f"{side} images: {error}") from None
 
-    def _apply(
-        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
-    ) -> FrechetDistance:
-        # torchmetrics guards its states against .half() but casts them in .to(dtype).
-        states = [name for name in self._defaults if name not in exclude_state]
-        self._computed = None  # a cached figure would be cast as well
-        super()._apply(fn, exclude_state=list(self._defaults))
-        for name in states:
-            setattr(self, name, _move(getattr(self, name), fn))
-            self._defaults[name] = _move(self._defaults[name], fn)
-        return self
+
+class Colour(_Exact):
+    """Saturation, contrast, clipped pixels and colourfulness, averaged over the images seen so far.
+
+    State, over all processes: a count and the float64 sums of ``colour_measures``, whatever the
+    number of images.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+
+    count: Tensor
+    measure_sum: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        total = torch.zeros(len(MEASURES), dtype=torch.float64)
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("measure_sum", total, dist_reduce_fx="sum")
+
+    def update(self, images: Tensor) -> None:
+        """Add images (B, 3, H, W) uint8; ValueError for others."""
+        self.measure_sum = self.measure_sum + colour_measures(images).sum(0).to(self.measure_sum)
+        self.count = self.count + len(images)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Float64 scalars by the names of ``MEASURES``; ValueError without images."""
+        if not int(self.count):
+            raise ValueError("no images were given to Colour")
+        return dict(zip(MEASURES, self.measure_sum / self.count, strict=True))
 
 
 def _move(value: Any, fn: Callable[[Tensor], Tensor]) -> Tensor:

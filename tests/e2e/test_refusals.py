@@ -177,6 +177,59 @@ def size_cases(sized, pipeline):
     ]
 
 
+def guidance_cases(sized, pipeline, tmp_path):
+    """As ``cases``, about guidance."""
+    auto = ["--guidance.kind", "autoguidance"]
+    apg = ["--guidance.kind", "apg"]
+    rules = tmp_path / "file.yaml"
+    rules.write_text("rules: [{guidance: {kind: autoguidance}}]")
+    return [
+        ("sample", [pipeline, "--guidance-scale", "4"], "did you mean guidance.scale?"),
+        ("sample", [pipeline, "--guidance.scale", "-1"], "guidance.scale: input should be greater"),
+        ("sample", [pipeline, "--guidance.kind", "cgf"], "guidance.kind: 'cgf' is not one of"),
+        ("sample", [pipeline, *apg, "--guidance.threshold", "-1"], "guidance.threshold: input"),
+        ("sample", [pipeline, *apg, "--guidance.momentum", "-1"], "guidance.momentum: input"),
+        ("eval", [pipeline, *apg, "--guidance.momentum", "1"], "guidance.momentum: input"),
+        ("sample", [pipeline, "--guidance.eta", "0.5"], "eta: does not belong to the kind chosen"),
+        (
+            "sample",
+            [pipeline, "--guidance.interval-low", "2", "--guidance.interval-high", "2"],
+            "guidance.interval_low: 2 leaves no noise level up to guidance.interval_high 2",
+        ),
+        ("sample", [pipeline, "--guidance.rescale", "2"], "guidance.rescale: input"),
+        ("sample", [pipeline, "--guidance.channels", "4"], "channels: 4, but the model has 3"),
+        ("sample", [pipeline, *auto], "guidance.guide: autoguidance needs a guide"),
+        ("eval", [pipeline, *auto], "guidance.guide: autoguidance needs a guide"),
+        ("sample", [pipeline, *auto, "--guidance.guide", "gone"], "guidance.guide: gone does not"),
+        (
+            "sample",
+            [pipeline, *auto, "--guidance.guide", str(sized / "ddpm")],
+            "guidance.guide: noising process of",
+        ),
+        ("sample", [pipeline, *auto, "--guidance.guide-ema", "0.1"], "holds no snapshots/"),
+        ("sample", [pipeline, *auto, "--guidance.guide-ema", "0.3"], "guidance.guide_ema: input"),
+        (
+            "train",
+            ["--sampling.guidance.kind", "autoguidance"],
+            "sampling.guidance.kind: autoguidance is for trained models",
+        ),
+        ("train", ["--sampling.guidance.interval-high", "0"], "sampling.guidance.interval_high"),
+        ("train", ["--sampling.guidance.channels", "4"], "channels: 4, but the model has 3"),
+        ("guidance-sweep", [], "SOURCE"),
+        ("guidance-sweep", ["nowhere"], "nowhere does not exist"),
+        ("guidance-sweep", [pipeline, "--scales", "0.5,-2"], "scales: input should be greater"),
+        ("guidance-sweep", [pipeline, "--seeds", "x"], "seeds: input should be a valid integer"),
+        ("guidance-sweep", [pipeline, "--kinds", "apg,apg"], "two are called 'apg'"),
+        ("guidance-sweep", [pipeline, "--kinds", "pag"], "kinds: input should be"),
+        ("guidance-sweep", [pipeline, "--size", "30x32"], "not divisible by the patch size 4"),
+        (
+            "guidance-sweep",
+            [pipeline, "--config", str(rules)],
+            "rules: autoguidance: guidance.guide: autoguidance needs a guide",
+        ),
+    ]
+
+
 def cases(pipeline, tmp_path):
     """(verb, arguments, what the message must say)."""
     empty = tmp_path / "empty"
@@ -243,7 +296,7 @@ def test_each_refusal_is_one_message_with_code_2_and_without_torch(
     pipeline, latents, sized, tmp_path
 ):
     wanted = cases(pipeline, tmp_path) + latent_cases(latents, pipeline, tmp_path)
-    wanted += size_cases(sized, pipeline)
+    wanted += size_cases(sized, pipeline) + guidance_cases(sized, pipeline, tmp_path)
     argument = json.dumps([[verb, argv] for verb, argv, _ in wanted])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, argument],
@@ -259,7 +312,7 @@ def test_each_refusal_is_one_message_with_code_2_and_without_torch(
         assert said in message, (verb, argv)
         assert "Traceback" not in message
         assert not torch_loaded, (verb, argv)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["drawn", "empty", "file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drawn", "empty", "file", "file.yaml"]
 
 
 def test_a_script_exits_with_2_and_help_with_0(tmp_path):

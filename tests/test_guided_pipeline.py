@@ -81,7 +81,7 @@ def test_what_a_model_predicts_does_not_change_its_guided_x0(rule, predictions, 
 
 
 def test_in_raw_space_it_does():
-    rule = APG(5.0, threshold=0.5, space="raw")
+    rule = APG(5.0, threshold=0.1, space="raw")
     eps, v = (guided_x0(prediction, rule, True) for prediction in ("eps", "v"))
     assert not torch.allclose(eps[1], v[1], atol=1e-3)
 

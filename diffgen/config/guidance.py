@@ -10,6 +10,8 @@ from diffgen.config.base import Section, default_kind
 ThresholdMode = Literal["norm", "rms"]
 Space = Literal["x0", "raw"]
 Combine = Literal["cond", "uncond"]
+NEVER = 1.0
+"""An rms no update of pictures or latents of about unit variance reaches."""
 
 
 class _Guidance(Section):
@@ -58,12 +60,12 @@ class APGConfig(_Guidance):
     eta: float = 0.0
     """Share of the update's part along the conditional prediction that is kept; 1: all, as in cfg
     [dimensionless]."""
-    threshold: float | None = Field(default=None, ge=0)
-    """Longest update, longer ones are shortened to it; none or 0: no bound [see threshold_mode]."""
-    threshold_mode: ThresholdMode = "norm"
-    """Length of an update: norm, the L2 norm over all elements, as in the paper; rms, that divided
-    by the root of their number, so that a threshold holds at any size."""
-    momentum: float = Field(default=0.0, gt=-1, lt=1)
+    threshold: float | None = Field(default=0.01, ge=0)
+    """Longest update, longer ones are shortened to it; 0: no bound [see threshold_mode]."""
+    threshold_mode: ThresholdMode = "rms"
+    """Length of an update: rms, the root mean square of its elements, so that a threshold holds at
+    any size; norm, the L2 norm over all of them, as the paper's thresholds are."""
+    momentum: float = Field(default=-0.75, gt=-1, lt=1)
     """Share of the last step's update added to this one's; negative turns away from it [-1 to 1].
     """
     space: Space = "x0"
@@ -72,6 +74,15 @@ class APGConfig(_Guidance):
     combine: Combine = "cond"
     """What the update is added to: cond, as in the paper, by scale less 1; uncond, as diffusers
     does by default, by scale."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield a threshold that is a norm; see also _Guidance."""
+        yield from super().problems()
+        if self.threshold_mode == "rms" and (self.threshold or 0) >= NEVER:
+            yield (
+                f"guidance.threshold: an rms of {self.threshold:g} never shortens an update; if it "
+                "is a norm, as in the paper, give guidance.threshold_mode norm"
+            )
 
 
 class CFGZeroStarConfig(_Guidance):

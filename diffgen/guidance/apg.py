@@ -16,7 +16,7 @@ from typing import get_args
 
 from torch import Tensor
 
-from diffgen.config.guidance import Combine, Space, ThresholdMode
+from diffgen.config.guidance import NEVER, Combine, Space, ThresholdMode
 from diffgen.config.model import Prediction
 from diffgen.guidance.rule import Baseline, Pass, number
 from diffgen.guidance.spaces import Level
@@ -69,7 +69,7 @@ class APG:
         momentum: beta in (-1, 1). It is counted in steps: a solver that evaluates the model twice
             a step sees one state, that the step began with.
         threshold_mode: "norm": r is an L2 norm over all elements, as in the paper; "rms": it is
-            that over the root of their number, and holds at any size.
+            that over the root of their number, and holds at any size; 1 or more would never act.
         space: "x0": denoised predictions, as in the paper; "raw": what the model predicts.
         combine: "cond": Dc + (w - 1) update, as in the paper; "uncond": Du + w update.
 
@@ -79,9 +79,9 @@ class APG:
 
     scale: float = 2.0
     eta: float = 0.0
-    threshold: float | None = None
-    momentum: float = 0.0
-    threshold_mode: ThresholdMode = "norm"
+    threshold: float | None = 0.01
+    momentum: float = -0.75
+    threshold_mode: ThresholdMode = "rms"
     space: Space = "x0"
     combine: Combine = "cond"
 
@@ -89,6 +89,11 @@ class APG:
         number("scale", self.scale)
         number("eta", self.eta, -float("inf"))
         number("threshold", self.threshold or 0.0)
+        if self.threshold_mode == "rms" and (self.threshold or 0.0) >= NEVER:
+            raise ValueError(
+                f"threshold: an rms of {self.threshold} never shortens an update; if it is a norm, "
+                'as in the paper, give threshold_mode="norm"'
+            )
         if not -1 < self.momentum < 1:
             raise ValueError(f"momentum must lie between -1 and 1, not {self.momentum}")
         choices = {"threshold_mode": ThresholdMode, "space": Space, "combine": Combine}

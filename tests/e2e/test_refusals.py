@@ -188,6 +188,7 @@ def guidance_cases(sized, pipeline, tmp_path):
         ("sample", [pipeline, "--guidance.scale", "-1"], "guidance.scale: input should be greater"),
         ("sample", [pipeline, "--guidance.kind", "cgf"], "guidance.kind: 'cgf' is not one of"),
         ("sample", [pipeline, *apg, "--guidance.threshold", "-1"], "guidance.threshold: input"),
+        ("sample", [pipeline, *apg, "--guidance.threshold", "15"], "an rms of 15 never shortens"),
         ("sample", [pipeline, *apg, "--guidance.momentum", "-1"], "guidance.momentum: input"),
         ("eval", [pipeline, *apg, "--guidance.momentum", "1"], "guidance.momentum: input"),
         ("sample", [pipeline, "--guidance.eta", "0.5"], "eta: does not belong to the kind chosen"),
@@ -312,7 +313,12 @@ def test_each_refusal_is_one_message_with_code_2_and_without_torch(
         assert said in message, (verb, argv)
         assert "Traceback" not in message
         assert not torch_loaded, (verb, argv)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["drawn", "empty", "file", "file.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "drawn",
+        "empty",
+        "file",
+        "file.yaml",
+    ]
 
 
 def test_a_script_exits_with_2_and_help_with_0(tmp_path):

@@ -55,7 +55,8 @@ def test_apg_in_raw_space_is_that_of_diffusers(raw, combine, original, eta, thre
         use_original_formulation=original,
     )
     expected = theirs(guider, COND, UNCOND)
-    run = APG(5.0, eta, threshold, momentum, space="raw", combine=combine).begin(raw)
+    rule = APG(5.0, eta, threshold, momentum, "norm", space="raw", combine=combine)
+    run = rule.begin(raw)
     for step, (alpha, sigma) in enumerate(LEVELS):
         level = Level(X_T[step].double(), alpha, sigma)
         x0 = [level.to_x0(raw, part[step].double()) for part in (COND, UNCOND)]

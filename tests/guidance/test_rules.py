@@ -29,7 +29,7 @@ COND, UNCOND, X_T = (unit(seed) for seed in range(3))
 HALF = {"x_t": X_T, "alpha": 0.5, "sigma": 0.5}
 RULES = {
     "cfg": CFG(3.0),
-    "apg": APG(3.0, 0.2, 2.0, -0.5),
+    "apg": APG(3.0, 0.2, 2.0, -0.5, "norm"),
     "cfg_zero_star": CFGZeroStar(3.0),
     "autoguidance": AutoGuidance(CFG(3.0)),
     "rescale": Rescale(CFG(3.0), 0.7),
@@ -118,9 +118,9 @@ class TestRescale:
 
 class TestFirstChannels:
     def test_the_others_are_the_conditional_ones(self):
-        run = FirstChannels(APG(3.0, threshold=1.0), 2).begin()
+        run = FirstChannels(APG(3.0), 2).begin()
         found = run(COND, UNCOND, **HALF)
-        expected = APG(3.0, threshold=1.0).begin()(COND[:, :2], UNCOND[:, :2])
+        expected = APG(3.0).begin()(COND[:, :2], UNCOND[:, :2])
         assert torch.equal(found[:, :2], expected)
         assert torch.equal(found[:, 2:], COND[:, 2:])
 
@@ -203,7 +203,7 @@ def test_settings_become_rules():
         "kind": "apg",
         "scale": 8.0,
         "eta": 0.1,
-        "threshold": 2.5,
+        "threshold": 0.25,
         "threshold_mode": "rms",
         "momentum": -0.5,
         "space": "raw",
@@ -213,7 +213,7 @@ def test_settings_become_rules():
         "interval_high": 3.0,
         "channels": 3,
     }
-    rule = APG(8.0, 0.1, 2.5, -0.5, "rms", "raw", "uncond")
+    rule = APG(8.0, 0.1, 0.25, -0.5, "rms", "raw", "uncond")
     assert built(**every) == FirstChannels(Interval(Rescale(rule, 0.7), 0.1, 3.0), 3)
 
 

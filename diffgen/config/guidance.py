@@ -137,7 +137,10 @@ def from_earlier(values: Any) -> Any:
     if not isinstance(values, Mapping) or "guidance_scale" not in values:
         return values
     rest = {name: value for name, value in values.items() if name != "guidance_scale"}
-    return {"guidance": {"kind": "cfg", "scale": values["guidance_scale"]}, **rest}
+    given = rest.get("guidance", {})
+    if not isinstance(given, Mapping):
+        return rest
+    return {**rest, "guidance": {"scale": values["guidance_scale"], **given}}
 
 
 def read_guidance(stated: Mapping[str, Any]) -> Guidances:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from diffgen.config.model import Prediction
+from diffgen.processes import gaussian
 
 
 def noise_level(alpha: float, sigma: float) -> float:
@@ -39,33 +40,16 @@ class Level(NamedTuple):
         return noise_level(self.alpha, self.sigma)
 
     def from_x0(self, kind: Prediction, x0: Tensor) -> Tensor:
-        """``x0`` (B, C, H, W) as a prediction of ``kind``.
-
-        eps = (x_t - alpha x0) / sigma, v = alpha eps - sigma x0 (Salimans and Ho 2022), and the
-        flow's velocity eps - x0.
-        """
-        x_t, alpha, sigma = self
-        match kind:
-            case "x0":
-                return x0
-            case "eps":
-                return (x_t - alpha * x0) / sigma
-            case "v":
-                return (alpha * x_t - (alpha**2 + sigma**2) * x0) / sigma
-            case "velocity":
-                return (x_t - (alpha + sigma) * x0) / sigma
-        raise ValueError(f"prediction {kind!r} is not one of x0, eps, v, velocity")
+        """``x0`` (B, C, H, W) as a prediction of ``kind``: eps, v, or the velocity eps - x0."""
+        if kind == "x0":
+            return x0
+        eps = gaussian.eps_from_x0(self.x_t, x0, self.alpha, self.sigma)
+        if kind == "velocity":
+            return eps - x0
+        return gaussian.target(kind, x0, eps, self.alpha, self.sigma)
 
     def to_x0(self, kind: Prediction, prediction: Tensor) -> Tensor:
-        """The inverse of ``from_x0``; of eps only where alpha is not 0."""
-        x_t, alpha, sigma = self
-        match kind:
-            case "x0":
-                return prediction
-            case "eps":
-                return (x_t - sigma * prediction) / alpha
-            case "v":
-                return (alpha * x_t - sigma * prediction) / (alpha**2 + sigma**2)
-            case "velocity":
-                return (x_t - sigma * prediction) / (alpha + sigma)
-        raise ValueError(f"prediction {kind!r} is not one of x0, eps, v, velocity")
+        """The inverse of ``from_x0``; of eps only where alpha is not 0, of v only on a chain."""
+        if kind == "velocity":
+            return (self.x_t - self.sigma * prediction) / (self.alpha + self.sigma)
+        return gaussian.x0_from(kind, prediction, self.x_t, self.alpha, self.sigma)

@@ -5,40 +5,38 @@ alpha^2 + sigma^2 = 1. Levels broadcast against the images.
 """
 
 import math
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from diffgen.config.model import Prediction
 
+Levels: TypeAlias = Tensor | float
 
-def x0_from_eps(x_t: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+
+def x0_from_eps(x_t: Tensor, eps: Tensor, alpha: Levels, sigma: Levels) -> Tensor:
     """(x_t - sigma eps) / alpha."""
     return (x_t - sigma * eps) / alpha
 
 
-def eps_from_x0(x_t: Tensor, x0: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+def eps_from_x0(x_t: Tensor, x0: Tensor, alpha: Levels, sigma: Levels) -> Tensor:
     """(x_t - alpha x0) / sigma."""
     return (x_t - alpha * x0) / sigma
 
 
-def v_from_x0_eps(x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+def v_from_x0_eps(x0: Tensor, eps: Tensor, alpha: Levels, sigma: Levels) -> Tensor:
     """alpha eps - sigma x0 (Salimans and Ho 2022, sec. 4)."""
     return alpha * eps - sigma * x0
 
 
-def x0_from_v(x_t: Tensor, v: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+def x0_from_v(x_t: Tensor, v: Tensor, alpha: Levels, sigma: Levels) -> Tensor:
     """alpha x_t - sigma v."""
     return alpha * x_t - sigma * v
 
 
-def eps_from_v(x_t: Tensor, v: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """sigma x_t + alpha v."""
-    return sigma * x_t + alpha * v
-
-
 def x0_from(
-    prediction: Prediction, output: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor
+    prediction: Prediction, output: Tensor, x_t: Tensor, alpha: Levels, sigma: Levels
 ) -> Tensor:
     """x0 from what a model of the given prediction answers."""
     match prediction:
@@ -51,7 +49,7 @@ def x0_from(
     raise ValueError(f"prediction {prediction!r} is not one of eps, v, x0")
 
 
-def target(prediction: Prediction, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+def target(prediction: Prediction, x0: Tensor, eps: Tensor, alpha: Levels, sigma: Levels) -> Tensor:
     """What a model of the given prediction should answer."""
     match prediction:
         case "eps":

@@ -17,7 +17,7 @@ def unit(seed: int) -> torch.Tensor:
 
 
 COND, UNCOND, X_T = (unit(seed) for seed in range(3))
-LEVELS = [(0.1, 0.9), (0.4, 0.6), (0.7, 0.3), (0.9, 0.1)]
+LEVELS = [(alpha, (1 - alpha**2) ** 0.5) for alpha in (0.1, 0.4, 0.7, 0.9)]
 
 
 def theirs(guider, cond: torch.Tensor, uncond: torch.Tensor) -> torch.Tensor:

@@ -219,3 +219,5 @@ def test_settings_become_rules():
 
 def test_earlier_settings_are_read():
     assert build_rule(read_guidance({"guidance_scale": 4.0, "steps": 3})) == CFG(4.0)
+    newer = {"guidance_scale": 4.0, "guidance": {"rescale": 0.5}}  # a flag over an old file
+    assert build_rule(read_guidance(newer)) == Rescale(CFG(4.0), 0.5)

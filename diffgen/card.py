@@ -66,9 +66,10 @@ def _own_scores(run: Path, weights: str) -> list[dict[str, Any]]:
     """The evaluations of these weights in a run folder; what is none of ours is passed over."""
     found = []
     for file in sorted(run.glob("evaluation-*.json")):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             content = json.loads(file.read_text("utf-8"))
             if isinstance(content, dict) and content.get("weights") == weights:
+                content["guidance"] = described(read_guidance(content["settings"]))
                 found.append(content)
     return found
 
@@ -83,7 +84,7 @@ def _score_rows(contents: list[dict[str, Any]]) -> list[str]:
         scores, floor, drawn = content["scores"], content["floor"], content["settings"]
         rows.append(
             f"| {content['size']} | {'/'.join(Path(drawn['reference']).parts[-2:])} "
-            f"| {drawn['scheduler']}, {drawn['steps']} | {described(read_guidance(drawn))} "
+            f"| {drawn['scheduler']}, {drawn['steps']} | {content['guidance']} "
             f"| {content['extractor']['name']} | {content['counts']['images']} "
             f"| {scores['fid']:.4g} ({_cell(floor and floor['fid'], '.4g')}) "
             f"| {_cell(scores['precision'], '.3f')} | {_cell(scores['recall'], '.3f')} "

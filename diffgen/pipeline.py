@@ -259,8 +259,12 @@ class DiffGenPipeline(DiffusionPipeline):
         if len(numbers) != len(labels) or (image_numbers is not None and seed is None):
             raise ValueError(f"image_numbers {numbers}: give one for each image, and a seed")
         noise = initial_noise(numbers, self.geometry, (height, width), seed, generator, latents)
+        if guide is not None:
+            guide.geometry.shape(height, width)
         step_noise = generator if seed is None else step_generators(seed, numbers)
-        seeds = position_seeds(numbers, seed, generator)
+        pipes = [self] if guide is None else [self, guide]
+        draws = any(pipe.transformer.encoding.draws_always for pipe in pipes)
+        seeds = position_seeds(numbers, seed, generator) if draws else []
         if num_inference_steps < 1:
             raise ValueError(f"num_inference_steps must be 1 or more, not {num_inference_steps}")
         shift = size_shift(time_shift, noise.shape[-2:], self.geometry.seen)

@@ -8,11 +8,14 @@ import torch
 from torch import nn
 
 from diffgen import APG, CFG, DiffGenPipeline, DiT
+from diffgen.config.guidance import AutoGuidanceConfig
 from diffgen.config.model import TimeConvention
 from diffgen.config.process import DDPMConfig
+from diffgen.config.sampling import SamplingConfig
 from diffgen.guidance import AutoGuidance, CFGZeroStar, FirstChannels, Interval, Rescale
 from diffgen.processes import DDPM, Flow
 from diffgen.processes.process import per_sample
+from diffgen.sampling.batches import draw_batches
 from diffgen.sampling.guided import Denoiser, GuidedDenoiser
 from diffgen.sampling.schedulers import build_scheduler, set_steps
 from diffgen.sampling.walk import walk
@@ -196,6 +199,27 @@ class TestAutoguidance:
         with pytest.raises(ValueError, match=named):
             draw(build(), guidance=AutoGuidance(CFG(2.0)), guide=build(**options))
 
+    def test_a_guide_of_other_classes_or_a_coarser_patch_is_refused(self):
+        other = build()
+        other.register_to_config(class_names=["a", "b", "c"])
+        rule = AutoGuidance(CFG(2.0))
+        with pytest.raises(ValueError, match=r"guide: its classes are \['a', 'b', 'c'\]"):
+            draw(build(), guidance=rule, guide=other)
+        with pytest.raises(ValueError, match="not a positive multiple of the patch 4"):
+            draw(build(), guidance=rule, guide=build(patch_size=4), height=10, width=10)
+
+    def test_it_draws_with_the_models_scaling(self):
+        """Else the two would differ by their encodings at other sizes than trained."""
+        pipe, weak = (build(position={"kind": "rope", "additive": False}) for _ in range(2))
+        settings = {"height": 16, "width": 16, "seed": 0, "batches": [range(2)]}
+        config = SamplingConfig(
+            scheduler="euler", steps=2, scaling="ntk", guidance=AutoGuidanceConfig(guide="same")
+        )
+        guided = next(draw_batches(pipe, config, [0, 1], guide=weak, **settings)).images
+        unguided = SamplingConfig(scheduler="euler", steps=2, scaling="ntk", guidance={"scale": 1})
+        alone = next(draw_batches(pipe, unguided, [0, 1], **settings)).images
+        assert (guided.int() - alone.int()).abs().max() <= 1
+
     def test_a_missing_or_useless_guide_is_refused(self, weak):
         with pytest.raises(ValueError, match="guide: autoguidance needs one"):
             draw(build(), guidance=Interval(AutoGuidance(CFG(2.0)), 0.1, 0.5))
@@ -211,6 +235,14 @@ class TestChannels:
         every = draw(pipe, guidance=FirstChannels(APG(5.0), 3))
         assert torch.equal(every, draw(build(), guidance=APG(5.0)))
         assert not torch.allclose(every, stated)
+
+    def test_it_may_say_so_inside_other_rules(self):
+        rule = Interval(FirstChannels(CFG(5.0), 3), 0.1, 5.0)
+        found = draw(build(guidance_channels=1), guidance=rule)
+        assert torch.equal(found, draw(build(), guidance=rule))
+
+    def test_a_model_that_states_more_than_it_has_is_guided_on_all(self):
+        assert torch.equal(draw(build(guidance_channels=9)), draw(build()))
 
     def test_more_than_there_are_is_refused(self):
         with pytest.raises(ValueError, match="channels: 4 of 3 cannot be guided"):

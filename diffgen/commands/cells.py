@@ -1,40 +1,32 @@
 """The cells of a table of evaluations: each is kept when it is done, so that a table goes on."""
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from diffgen.commands.digests import guide_digest, model_digests
 from diffgen.commands.evaluate import Scored
 from diffgen.commands.saved_scores import FREE
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.guidance import AutoGuidanceConfig, with_guidance
-from diffgen.config.source import resolve
 from diffgen.data.pixels import to_pil
-from diffgen.files import weights_digest, write_file, write_json
+from diffgen.files import write_file, write_json
 from diffgen.group import Group
 from diffgen.metrics.read import Batch
 from diffgen.signals import Interrupted
 
 SPELLED = (*FREE, "source")  # the same model by another path is told by its weights
 NEEDED = {"settings", "weights", "model", "pictures", "scores", "floor", "counts"}
+Models: TypeAlias = tuple[str, str, str | None]
 Score: TypeAlias = Callable[[EvaluateConfig, Callable[[Batch], object]], Scored]
 """Evaluates, and shows every batch that is drawn."""
-
-
-class ModelDigests(NamedTuple):
-    """What tells one model from another."""
-
-    weights: str
-    settings: str
-    """Of every JSON file of its pipeline."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +45,11 @@ class Cell:
         return self.file.with_suffix(".png")
 
     @property
-    def guide(self) -> str | None:
-        """Source of the weaker model that guides it; None: there is none."""
+    def models(self) -> tuple[Any, ...]:
+        """What names its models: cells that agree here are drawn by the same."""
         guidance = self.config.guidance
-        if not isinstance(guidance, AutoGuidanceConfig):
-            return None
-        return guidance.guide or self.config.source
+        guide = guidance.named if isinstance(guidance, AutoGuidanceConfig) else None
+        return self.config.source, self.config.vae, guide
 
     def content(self) -> dict[str, Any] | None:
         """The figures; None: there are none that can be read."""
@@ -69,19 +60,28 @@ class Cell:
         whole = isinstance(found, dict) and found.keys() >= NEEDED and readable(self.picture)
         return found if whole else None
 
-    def up_to_date(self, models: Mapping[str, ModelDigests]) -> bool:
-        """True where it holds the figures of its settings and models."""
+    def drawn_by(self) -> Models:
+        """Digests of the models as they are now: of weights, settings, and the guide's of both."""
+        config, guidance = self.config, self.config.guidance
+        guide = None
+        if isinstance(guidance, AutoGuidanceConfig):
+            guide = guide_digest(guidance, config.source)
+        return (*model_digests(config.source, config.vae), guide)
+
+    def up_to_date(self, models: Models) -> bool:
+        """True where it holds the figures of its settings and ``models``."""
         found = self.content()
         if found is None or found["pictures"] != self.pictures:
             return False
-        stated = with_guidance(found["settings"])
+        try:
+            stated = with_guidance(found["settings"])
+        except (ValueError, TypeError, AttributeError):  # of another version, or none of ours
+            return False
         wanted = self.config.model_dump(mode="json")
         same = all(stated.get(k) == v for k, v in wanted.items() if k not in SPELLED)
-        guide = models[self.guide].weights if self.guide else None
-        drawn_by = (found["weights"], found["model"], found.get("guide_weights"))
-        return same and drawn_by == (*models[self.config.source], guide)
+        return same and models == (found["weights"], found["model"], found.get("guide_weights"))
 
-    def fill(self, group: Group, model: ModelDigests, score: Score) -> None:
+    def fill(self, group: Group, models: Models, score: Score) -> None:
         """Draw, score and save it. All processes must call it."""
         shown: dict[int, Tensor] = {}
 
@@ -96,7 +96,7 @@ class Cell:
             if group.main:
                 strip = torch.cat([every[k] for k in sorted(every)], dim=-1)
                 write_file(self.picture, to_pil(strip[None])[0].save)
-                more = {"pictures": self.pictures, "model": model.settings}
+                more = {"pictures": self.pictures, "model": models[1]}
                 write_json(self.file, {**scored.content, **more})
 
 
@@ -108,14 +108,16 @@ def fill_all(cells: Sequence[Cell], out: Path, group: Group, score: Score) -> No
         Interrupted: a signal came; its message tells how many cells there are in ``out``.
     """
     with group.together():
-        sources = {cell.config.source for cell in cells} | {cell.guide for cell in cells}
-        models = {source: model_digests(source) for source in sources if source is not None}
-        todo = [cell for cell in cells if not cell.up_to_date(models)]
+        known: dict[Any, Models] = {}  # a digest reads every file: once for cells of one model
+        for cell in cells:
+            if cell.models not in known:
+                known[cell.models] = cell.drawn_by()
+        todo = [cell for cell in cells if not cell.up_to_date(known[cell.models])]
     try:
         for cell in tqdm(todo, unit="cell", desc="cells", disable=not group.main):
-            cell.fill(group, models[cell.config.source], score)
+            cell.fill(group, known[cell.models], score)
     except Interrupted as stop:
-        there = sum(cell.up_to_date(models) for cell in cells)
+        there = sum(cell.up_to_date(known[cell.models]) for cell in cells)
         left = f"{there} of {len(cells)} cells are in {out}, the same command goes on"
         raise Interrupted(stop.signum, left) from None
 
@@ -128,10 +130,3 @@ def readable(picture: Path) -> bool:
     except (OSError, SyntaxError):  # the second is Pillow's for a broken PNG
         return False
     return True
-
-
-def model_digests(source: str) -> ModelDigests:
-    """Read all files of the pipeline ``source`` names."""
-    pipeline = resolve(source).pipeline
-    settings = b"".join(path.read_bytes() for path in sorted(pipeline.rglob("*.json")))
-    return ModelDigests(weights_digest(pipeline), hashlib.sha256(settings).hexdigest())

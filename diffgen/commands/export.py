@@ -15,7 +15,7 @@ from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.schedulers import build_scheduler
 from diffgen.training.checkpoint import TrainingState
 from diffgen.training.loop import crossed
-from diffgen.training.posthoc import Profile, rebuild
+from diffgen.training.posthoc import Profile, rebuild, snapshots_until
 from diffgen.training.run_folder import RunFolder
 
 
@@ -96,4 +96,5 @@ class Exporter:
         ema = self.config.ema
         if not isinstance(ema, PowerEMAConfig) or ema.export in ema.widths:
             return state.ema.preview.weights
-        return rebuild(self.snapshots, ema, Profile(ema.export, state.seen), "ema.export")
+        files = snapshots_until(self.snapshots, state.seen, "ema.export")
+        return rebuild(files, ema, Profile(ema.export, state.seen), "ema.export")

@@ -92,7 +92,8 @@ def report(config: GuidanceSweepConfig, cells: Cells, size: str) -> None:
             {"rule": title, "scale": scale, "seeds": every[title, scale], "figures": means}
             for (title, scale), means in found.items()
         ],
-        f"less_{first}": [
+        "first": first,
+        "less_first": [
             {"rule": row.title, "scale": scale, "figures": averaged(less)}
             for row in rows[1:]
             for scale in scales

@@ -4,16 +4,18 @@ from pathlib import Path
 
 import torch
 
+from diffgen.commands.digests import guide_digest, guide_snapshots
 from diffgen.commands.load import CHANGED, Loaded, load_pipeline
 from diffgen.config.command_line import load
 from diffgen.config.ema import PowerEMAConfig
 from diffgen.config.evaluate import EvaluateConfig
-from diffgen.config.guidance import AutoGuidanceConfig, Guidances
+from diffgen.config.guidance import AutoGuidanceConfig
 from diffgen.config.sample import SampleConfig
 from diffgen.config.train import TrainConfig
 from diffgen.errors import SharedError, UserError
 from diffgen.group import Group
-from diffgen.training.posthoc import Profile, rebuild, snapshots_until
+from diffgen.pipeline import DiffGenPipeline
+from diffgen.training.posthoc import Profile, rebuild
 
 
 def load_together(
@@ -21,50 +23,56 @@ def load_together(
 ) -> Loaded:
     """The model ``config`` names, and its guide if it has one; all processes must call it.
 
-    ``there``: the model, loaded before, perhaps with another guide.
+    ``there``: the model and a guide, loaded before; what ``config`` names too is kept.
 
     Raises:
         SharedError: one process met a UserError, or they found different weights.
     """
+    guidance = config.guidance
+    named = guidance.named if isinstance(guidance, AutoGuidanceConfig) else None
+    if there is not None and there.guide_named == named:
+        return there
     with group.together():
         loaded = there or load_pipeline(config.source, config.device, config.dtype, config.vae)
-        guide = load_guide(config.guidance, config.source, config.device, config.dtype)
-    loaded = loaded._replace(guide=guide and guide.pipe, guide_weights=guide and guide.weights)
+        loaded = loaded._replace(guide=None, guide_weights=None, guide_named=named)
+        if isinstance(guidance, AutoGuidanceConfig):
+            loaded = loaded._replace(
+                guide=load_guide(guidance, config.source, config.device, config.dtype),
+                guide_weights=guide_digest(guidance, config.source),
+            )
     if len(set(group.everyones((loaded.weights, loaded.guide_weights)))) > 1:
         raise SharedError(CHANGED.format(config.source))
     return loaded
 
 
-def load_guide(guidance: Guidances, source: str, device: str, dtype: str) -> Loaded | None:
-    """The guide of ``guidance`` for the model ``source``; None: the rule has none.
+def load_guide(
+    guidance: AutoGuidanceConfig, source: str, device: str, dtype: str
+) -> DiffGenPipeline:
+    """The guide of the model ``source``.
 
     Raises:
         UserError: there is no such model, or too few snapshots to rebuild it from.
     """
-    if not isinstance(guidance, AutoGuidanceConfig):
-        return None
-    loaded = load_pipeline(guidance.guide or source, device, dtype)
+    name = guidance.guide or source
+    loaded = load_pipeline(name, device, dtype)
     if guidance.rebuilt:
-        _put_back(loaded, guidance)
-    return loaded
+        _put_back(loaded, guidance, guide_snapshots(guidance, name))
+    return loaded.pipe
 
 
-def _put_back(loaded: Loaded, guidance: AutoGuidanceConfig) -> None:
+def _put_back(loaded: Loaded, guidance: AutoGuidanceConfig, snapshots: list[Path]) -> None:
     """Give the guide the averaged weights of the width and time asked for."""
-    run, field = loaded.source.run, "guidance.guide"
+    run = loaded.source.run
     if run is None:
-        raise UserError(f"{field}: {loaded.source.pipeline} is no run folder, with snapshots/")
+        raise UserError(f"guidance.guide: {loaded.source.pipeline} is no run folder")
     ema = load(TrainConfig, run / "config.yaml").ema
     if not isinstance(ema, PowerEMAConfig):
-        raise UserError(f"{field}: {run} keeps a constant average, of which no other can be made")
-    folder, most = run / "snapshots", guidance.guide_images
-    seen = _newest(snapshots_until(folder, 2**62 if most is None else most, f"{field}_images"))
+        raise UserError(
+            f"guidance.guide: {run} keeps a constant average, of which no other can be made"
+        )
     width = ema.export if guidance.guide_ema is None else guidance.guide_ema
-    weights = rebuild(folder, ema, Profile(width, seen), f"{field}_ema")
+    wanted = Profile(width, int(snapshots[-1].stem))
+    weights = rebuild(snapshots, ema, wanted, "guidance.guide_ema")
     with torch.no_grad():
         for name, parameter in loaded.pipe.transformer.named_parameters():
             parameter.copy_(weights[name])
-
-
-def _newest(snapshots: list[Path]) -> int:
-    return int(snapshots[-1].stem)

@@ -25,7 +25,9 @@ class Loaded(NamedTuple):
     guide: DiffGenPipeline | None = None
     """The weaker model of autoguidance."""
     guide_weights: str | None = None
-    """Digest of the weights its pipeline folder holds."""
+    """Digest of what decides its predictions; see ``digests.guide_digest``."""
+    guide_named: Any = None
+    """What tells it from other guides of this model."""
 
 
 def load_pipeline(

@@ -52,7 +52,7 @@ def sample(config: SampleConfig) -> None:
     with ExitStack() as lock:
         loaded = load_together(group, config)
         with group.together():
-            set_up(loaded.pipe, config)
+            set_up(loaded.pipe, config, loaded.guide)
             batches = planned(config, loaded.source)
             notes = sidecar(config, loaded, flat(batches))
             if group.main:

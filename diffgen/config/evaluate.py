@@ -143,7 +143,8 @@ class EvaluateConfig(SamplingConfig):
                     "", self.scheduler, self.steps, self.time_shift, source.process
                 )
                 yield from position_problems(source, self)
-                yield from guidance_problems(self.guidance, source)
+                sizes = [] if self.size is None else [self.size]
+                yield from guidance_problems(self, source, sizes)
                 if self.size is not None:
                     yield from size_problems("size", [self.size], source)
         except UserError as error:

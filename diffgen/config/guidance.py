@@ -91,9 +91,9 @@ class CFGZeroStarConfig(_Guidance):
     kind: Literal["cfg_zero_star"] = "cfg_zero_star"
     """Guidance rule: cfg, classifier-free guidance; apg, adaptive projected guidance, for high
     scales; cfg_zero_star, CFG-Zero*; autoguidance, by a weaker model."""
-    zero_above: float | None = Field(default=1000.0, gt=0)
+    zero_above: float = Field(default=1000.0, ge=0)
     """Stand still at noise levels above this: of a flow the first step alone, if it has 1,000 steps
-    or fewer; none: never [sigma over alpha]."""
+    or fewer; 0: never [sigma over alpha]."""
 
 
 class AutoGuidanceConfig(_Guidance):
@@ -109,8 +109,13 @@ class AutoGuidanceConfig(_Guidance):
     """Width of the guide's averaged weights, rebuilt from its run's snapshots; none: as exported
     [0.01 to 0.15]."""
     guide_images: int | None = Field(default=None, ge=1)
-    """The guide as it was after so many images of its training, rebuilt from its run's snapshots;
+    """The guide as it was at the last snapshot that its run stored after at most so many images;
     none: as it is [images seen]."""
+
+    @property
+    def named(self) -> tuple[str | None, float | None, int | None]:
+        """What tells one guide from another."""
+        return self.guide, self.guide_ema, self.guide_images
 
     @property
     def rebuilt(self) -> bool:
@@ -129,7 +134,6 @@ class AutoGuidanceConfig(_Guidance):
 
 Guidances: TypeAlias = CFGConfig | APGConfig | CFGZeroStarConfig | AutoGuidanceConfig
 GuidanceConfig = Annotated[Guidances, Field(discriminator="kind"), default_kind("cfg")]
-GuidanceKind = Literal["cfg", "apg", "cfg_zero_star", "autoguidance"]
 
 
 def from_earlier(values: Any) -> Any:

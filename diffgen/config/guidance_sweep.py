@@ -19,7 +19,9 @@ from diffgen.config.guidance import (
     described,
 )
 from diffgen.config.sampling import Device, Dtype, WalkConfig
+from diffgen.config.source import resolve
 from diffgen.config.train import unwritable
+from diffgen.errors import UserError
 
 Scale = Annotated[float, Field(ge=0, le=1e6)]
 Seed = Annotated[int, Field(ge=0)]
@@ -109,7 +111,13 @@ class GuidanceSweepConfig(WalkConfig):
         for field in ("scales", "seeds"):
             if not getattr(self, field):
                 yield f"{field}: give at least one"
+        if len(set(self.seeds)) < len(self.seeds):
+            yield f"seeds: {self.seeds} names one twice, which would narrow the intervals"
+        for row in self.rules:
+            if "scale" in row.guidance.model_fields_set:
+                yield f"rules: {row.title}: guidance.scale has no effect, --scales gives the scales"
         yield from unwritable("out", self.out)
+        yield from self._without_classes()
         told: set[str] = set()
         for row in rows:
             for problem in self.cell(row.guidance, 0).problems():
@@ -117,6 +125,21 @@ class GuidanceSweepConfig(WalkConfig):
                     told.add(problem)
                     named = problem.startswith("guidance.")
                     yield f"rules: {row.title}: {problem}" if named else problem
+
+    def _without_classes(self) -> Iterator[str]:
+        """The complaint about rules that have nothing to guide towards."""
+        try:
+            if resolve(self.source).num_classes:
+                return
+        except UserError:
+            return  # its own complaint tells it
+        for row in self.rows():
+            if row.guidance.kind != "autoguidance":
+                yield (
+                    f"source: {self.source} knows no classes, so {row.title} changes nothing; "
+                    "autoguidance alone can guide it"
+                )
+                return
 
 
 def stem(title: str) -> str:

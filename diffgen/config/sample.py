@@ -53,7 +53,7 @@ class SampleConfig(SamplingConfig):
                 "", self.scheduler, self.steps, self.time_shift, source.process
             )
             yield from position_problems(source, self)
-            yield from guidance_problems(self.guidance, source)
+            yield from guidance_problems(self, source, self.size)
             class_indices(self.classes, source)
         except UserError as error:
             yield str(error)

@@ -164,9 +164,13 @@ class TrainConfig(Section):
             return
         yield from self._size_problems(latent.factor if latent else 1)
         yield from self._init_problems(latent)
-        channels, guided = latent.channels if latent else 3, drawn.guidance.channels
-        if guided is not None and guided > channels:
-            yield f"sampling.guidance.channels: {guided}, but the model has {channels}"
+        channels = latent.channels if latent else 3
+        for field, guided in (
+            ("sampling.guidance.channels", drawn.guidance.channels),
+            ("model.guidance_channels", self.model.guidance_channels),
+        ):
+            if guided is not None and guided > channels:
+                yield f"{field}: {guided}, but the model has {channels}"
 
     def factor(self) -> int:
         """Side of the square of image pixels behind one of the model's [pixels]."""

@@ -33,34 +33,46 @@ class CFGZeroStar:
 
     Args:
         scale: w; 1 is unguided.
-        zero_above: at noise levels sigma / alpha above this the velocity is 0 ("zero-init"). The
-            released code counts steps and takes the first; that is the default for a flow with up
-            to 1,000 steps, whose first level is infinite. None: never.
+        zero_above: a step that begins at a noise level sigma / alpha above this has the velocity 0
+            ("zero-init"). The released code counts steps and takes the first; that is the default
+            for a flow with up to 1,000 steps, whose first level is infinite. 0: never.
 
     Raises:
         ValueError: an argument is out of its range; it is named.
     """
 
     scale: float = 2.0
-    zero_above: float | None = 1000.0
+    zero_above: float = 1000.0
 
     def __post_init__(self) -> None:
         number("scale", self.scale)
-        if self.zero_above is not None:
-            number("zero_above", self.zero_above)
+        number("zero_above", self.zero_above)
 
     @property
     def baseline(self) -> Baseline:
         """See Rule.baseline."""
         return "uncond"
 
-    def begin(self, raw: Prediction = "x0") -> "CFGZeroStar":
-        """The rule has no state, so it is its own run."""
-        return self
+    def begin(self, raw: Prediction = "x0") -> "_Run":
+        """See Rule.begin."""
+        return _Run(self)
+
+    def still(self, level: float) -> bool:
+        """True where a step that begins at this level stands still."""
+        return self.scale != 1 and 0 < self.zero_above < level
+
+
+@dataclass
+class _Run:
+    rule: CFGZeroStar
+    still: bool = False
+    """The step does, in all its stages."""
 
     def passes(self, level: float) -> tuple[Pass, ...]:
         """See Run.passes."""
-        return ("cond",) if self.scale == 1 or self._still(level) else ("cond", "uncond")
+        if self.rule.scale == 1 or self.rule.still(level):
+            return ("cond",)
+        return ("cond", "uncond")
 
     def __call__(
         self,
@@ -73,15 +85,14 @@ class CFGZeroStar:
         advance: bool = True,
     ) -> Tensor:
         """See Run.__call__."""
-        if self.scale == 1:
+        if self.rule.scale == 1:
             return cond
         level = Level.given(x_t, alpha, sigma)
-        if self._still(level.ratio):
+        if advance:
+            self.still = self.rule.still(level.ratio)
+        if self.still:
             return level.to_x0("velocity", cond.new_zeros(()))
         if uncond is None:
             return cond
         own, base = (level.from_x0("velocity", x0) for x0 in (cond, uncond))
-        return level.to_x0("velocity", cfg_zero_star(own, base, self.scale))
-
-    def _still(self, level: float) -> bool:
-        return self.zero_above is not None and level > self.zero_above
+        return level.to_x0("velocity", cfg_zero_star(own, base, self.rule.scale))

@@ -54,7 +54,10 @@ class _Run:
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, **level: Any) -> Tensor:
         """See Run.__call__."""
-        if not self._inside(noise_level(level["alpha"], level["sigma"])):
+        alpha, sigma = level.get("alpha"), level.get("sigma")
+        if alpha is None or sigma is None:
+            raise ValueError("an interval needs alpha and sigma")
+        if not self._inside(noise_level(alpha, sigma)):
             return cond
         return self.inner(cond, uncond, **level)
 

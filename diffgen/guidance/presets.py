@@ -19,4 +19,6 @@ quotation; that it goes with this momentum is inferred from implementations whic
 
 DIT_XL_2 = APG(scale=4.0, eta=0.0, threshold=2.5, momentum=-0.75, threshold_mode="norm")
 """Latents of 4 x 32 x 32. What the TREAD implementation takes for ImageNet at 256 x 256; the
-paper's own row is not known here. As rms: 0.0391. A place to start a sweep from."""
+paper's own row is not known here. As rms: 0.0391. A place to start a sweep from. Of all channels:
+a released DiT is guided on three unless ``FirstChannels(DIT_XL_2, 4)`` says so, as its recipe does.
+"""

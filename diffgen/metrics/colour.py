@@ -14,6 +14,8 @@ from diffgen.metrics.intervals import mean_interval
 MEASURES = ("saturation", "contrast", "clipped", "colourfulness")
 LUMA = (0.2126, 0.7152, 0.0722)
 """Shares of red, green and blue in brightness (ITU-R BT.709)."""
+PIXELS = 2**20
+"""So many are measured at once, for bounded memory."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ def colour_measures(images: Tensor) -> Tensor:
         raise ValueError(
             f"images must be (B, 3, H, W) uint8, got {images.dtype} {tuple(images.shape)}"
         )
+    at_once = max(1, PIXELS // (images.shape[-1] * images.shape[-2]))
+    return torch.cat([_measures(part) for part in images.split(at_once)])
+
+
+def _measures(images: Tensor) -> Tensor:
     pixels = images.flatten(2).double()  # (B, 3, N)
     least, most = pixels.amin(1), pixels.amax(1)
     saturation = ((most - least) / most.clamp(min=1)).mean(1)

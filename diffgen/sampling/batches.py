@@ -26,8 +26,12 @@ class Batch:
     """(B, C, H, W) uint8."""
 
 
-def set_up(pipe: DiffGenPipeline, config: SamplingConfig) -> None:
+def set_up(
+    pipe: DiffGenPipeline, config: SamplingConfig, guide: DiffGenPipeline | None = None
+) -> None:
     """Give the pipeline the solver, frequency scaling and temperature ``config`` names.
+
+    The ``guide`` gets the last two as well: a difference of encodings is no guidance.
 
     A solver of the class it was saved with is kept with all its settings; another keeps the size
     shift of a flow and the spacing of a chain's steps.
@@ -37,6 +41,8 @@ def set_up(pipe: DiffGenPipeline, config: SamplingConfig) -> None:
     """
     try:
         pipe.transformer.use_position(config)
+        if guide is not None:
+            guide.transformer.use_position(config)
     except ValueError as error:
         raise UserError(str(error)) from None
     saved = pipe.scheduler.config
@@ -68,7 +74,7 @@ def draw_batches(
     ``height`` and ``width`` are pixels of the images. A model without classes (``labels`` all
     ``num_classes``) is drawn without guidance. ``guide``: the weaker model of autoguidance.
     """
-    set_up(pipe, config)
+    set_up(pipe, config, guide)
     rule = build_rule(config.guidance)
     for numbers in map(list, cut(len(labels), config.batch_size) if batches is None else batches):
         chosen = torch.tensor([labels[k] for k in numbers])

@@ -38,12 +38,19 @@ def rule_for(
         raise ValueError("guide: only AutoGuidance has a use for one")
     elif bool((labels == pipe.transformer.num_classes).all()):
         return CFG(1.0)
-    model = pipe.transformer.config
-    if model.guidance_channels is not None and not isinstance(rule, FirstChannels):
-        rule = FirstChannels(rule, model.guidance_channels)
-    if isinstance(rule, FirstChannels) and rule.count > model.in_channels:
-        raise ValueError(f"channels: {rule.count} of {model.in_channels} cannot be guided")
-    return rule
+    model, asked = pipe.transformer.config, stated_channels(rule)
+    if asked is not None and asked > model.in_channels:
+        raise ValueError(f"channels: {asked} of {model.in_channels} cannot be guided")
+    if asked is not None or model.guidance_channels is None:
+        return rule
+    return FirstChannels(rule, min(model.guidance_channels, model.in_channels))
+
+
+def stated_channels(rule: Rule | None) -> int | None:
+    """What a FirstChannels says, wherever it is among rules around rules; None: there is none."""
+    while rule is not None and not isinstance(rule, FirstChannels):
+        rule = getattr(rule, "rule", None)
+    return rule.count if rule is not None else None
 
 
 def check_guide(pipe: DiffGenPipeline, guide: DiffGenPipeline | None) -> None:
@@ -54,6 +61,9 @@ def check_guide(pipe: DiffGenPipeline, guide: DiffGenPipeline | None) -> None:
     for what, fact in own.items():
         if fact != other[what]:
             raise ValueError(f"guide: its {what} {other[what]} is not the model's, {fact}")
+    names, others = pipe.config.class_names, guide.config.class_names
+    if names and others and list(names) != list(others):
+        raise ValueError(f"guide: its classes are {others}, the model's are {names}")
 
 
 def _facts(pipe: DiffGenPipeline) -> dict[str, Any]:
@@ -62,5 +72,6 @@ def _facts(pipe: DiffGenPipeline) -> dict[str, Any]:
         "number of channels": pipe.transformer.config.in_channels,
         "number of classes": pipe.transformer.num_classes,
         "latent format": pipe.latent_format,
+        "device": pipe.device,
         "noising process": noise_path(pipe.process_config),
     }

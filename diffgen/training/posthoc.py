@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -58,13 +59,15 @@ def snapshots_until(folder: Path, seen: int, field: str) -> list[Path]:
     return early
 
 
-def rebuild(folder: Path, ema: PowerEMAConfig, wanted: Profile, field: str) -> dict[str, Tensor]:
-    """The average ``wanted`` from the snapshots in ``folder``, by parameter name, on the CPU.
+def rebuild(
+    files: list[Path], ema: PowerEMAConfig, wanted: Profile, field: str
+) -> dict[str, Tensor]:
+    """The average ``wanted`` from the snapshots ``files``, by parameter name, on the CPU.
 
     Raises:
-        UserError: there are too few snapshots; ``field`` names the setting that asked.
+        UserError: there are too few of them, or one is damaged; ``field`` names the setting that
+            asked.
     """
-    files = snapshots_until(folder, wanted.seen, field)
     stored = [Profile(width, int(file.stem)) for file in files for width in ema.widths]
     found = coefficients(stored, wanted)
     if abs(found.sum() - 1) > 0.02:
@@ -75,12 +78,17 @@ def rebuild(folder: Path, ema: PowerEMAConfig, wanted: Profile, field: str) -> d
     shares = iter((found / found.sum()).tolist())  # an average of weights must not scale them
     rebuilt: dict[str, Tensor] = {}
     for file in files:
-        tensors = load_file(file)
+        try:
+            tensors = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{field}: {file} cannot be read: {error}") from error
+        names = {name.split("/", 1)[1] for name in tensors}
         for average in average_names(ema):
             share = next(shares)
-            for key, weights in tensors.items():
-                if key.startswith(f"{average}/"):
-                    name = key.removeprefix(f"{average}/")
-                    before = rebuilt.setdefault(name, torch.zeros_like(weights))
-                    before += share * weights
+            for name in names:
+                weights = tensors.get(f"{average}/{name}")
+                if weights is None:
+                    raise UserError(f"{field}: {file} lacks {name} of the average {average}")
+                before = rebuilt.setdefault(name, torch.zeros_like(weights))
+                before += share * weights
     return rebuilt

@@ -1,6 +1,7 @@
 """``eval/guidance_sweep.py`` as a user runs it, and guidance from the command line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import diffgen.commands.guidance_sweep as command
+from diffgen import DiffGenPipeline
 from diffgen.cli import main
 from diffgen.commands.guide import load_guide
 from diffgen.commands.train import train
 from diffgen.config.guidance import AutoGuidanceConfig
 from diffgen.config.train import TrainConfig
+from tests.tiny import build
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -96,7 +99,7 @@ class TestSweep:
         assert cell["figures"]["fid"]["mean"] == pytest.approx(sum(fids) / 2)
         low, high = cell["figures"]["fid"]["interval"]
         assert high - low == pytest.approx(2 * 12.7062047 * abs(fids[0] - fids[1]) / 2)  # t of 1
-        less = {(c["rule"], c["scale"]): c["figures"] for c in sweep["less_cfg"]}
+        less = {(c["rule"], c["scale"]): c["figures"] for c in sweep["less_first"]}
         wanted = (
             cell["figures"]["recall"]["mean"] - by_place["cfg", 4.0]["figures"]["recall"]["mean"]
         )
@@ -128,8 +131,44 @@ class TestSweep:
         sweep = json.loads((tmp_path / "s/sweep.json").read_text())
         assert list(sweep["rules"]) == ["apg, momentum -0.5", "by itself"]
         cell = json.loads((tmp_path / "s/cells/by_itself-4-seed0.json").read_text())
-        assert cell["guide_weights"] == cell["weights"]  # of the pipeline in its run
+        assert cell["guide_weights"] != cell["weights"]
         assert sweep["cells"][3]["figures"]["fid"] != sweep["cells"][1]["figures"]["fid"]
+        scored.clear()
+        assert main(argv) == 0
+        assert scored == []
+
+    def test_cells_of_another_guide_or_version_are_drawn_again(self, run, tmp_path, scored):
+        copy = shutil.copytree(run, tmp_path / "run")
+        file = tmp_path / "rules.yaml"
+        rule = {"name": "auto", "guidance": {"kind": "autoguidance", "guide_images": 16}}
+        file.write_text(yaml.safe_dump({"rules": [rule]}))
+        argv = self.argv(copy, tmp_path / "s", "--config", str(file))
+        assert main(argv) == 0
+        for change in (self.earlier_snapshot, self.later_version):
+            scored.clear()
+            change(copy, tmp_path / "s/cells/auto-4-seed0.json")
+            assert main(argv) == 0
+            assert ("autoguidance", 4.0, 0) in scored
+            assert ("cfg", 1.0, 0) not in scored
+
+    def earlier_snapshot(self, run, cell):
+        first = run / "snapshots/000000016.safetensors"
+        first.write_bytes((run / "snapshots/000000032.safetensors").read_bytes())
+
+    def later_version(self, run, cell):
+        content = json.loads(cell.read_text())
+        content["settings"]["guidance"]["kind"] = "of tomorrow"
+        cell.write_text(json.dumps(content))
+
+    def test_a_vae_of_its_own_does_not_hinder_it(self, make_vae, tmp_path, scored):
+        vae = str(make_vae())
+        pipe = build(in_channels=4, sample_size=(8, 8))
+        form = {"factor": 2, "mean": [0.0] * 4, "std": [1.0] * 4}
+        DiffGenPipeline(
+            pipe.transformer, pipe.scheduler, ["circle", "star", "ring"], latent_format=form
+        ).save_pretrained(tmp_path / "model")
+        argv = self.argv(tmp_path / "model", tmp_path / "s", "--vae", vae, "--kinds", "apg")
+        assert main(argv) == 0
         scored.clear()
         assert main(argv) == 0
         assert scored == []
@@ -181,8 +220,8 @@ class TestSample:
 class TestGuide:
     def weights(self, run: Path, **settings) -> dict[str, torch.Tensor]:
         config = AutoGuidanceConfig(**settings)
-        loaded = load_guide(config, str(run), "cpu", "fp32")
-        return dict(loaded.pipe.transformer.named_parameters())
+        guide = load_guide(config, str(run), "cpu", "fp32")
+        return dict(guide.transformer.named_parameters())
 
     @pytest.mark.parametrize(("images", "snapshot"), [(16, 16), (31, 16), (32, 32), (999, 32)])
     def test_an_early_guide_is_the_last_snapshot_before(self, run, images, snapshot):
@@ -201,7 +240,7 @@ class TestGuide:
     @pytest.mark.parametrize(
         ("settings", "said"),
         [
-            (["--guidance.guide-images", "15"], "guide_images: no snapshot in"),
+            (["--guidance.guide-images", "15"], "guide_images: the first snapshot of"),
             (["--guidance.guide-ema", "0.15"], "guide_ema: width 0.15 cannot be rebuilt from 2"),
         ],
     )

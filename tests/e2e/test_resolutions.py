@@ -111,6 +111,12 @@ def test_a_table_a_grid_and_nothing_drawn_twice(runs, tmp_path, capsys, monkeypa
     assert scored == [*again, ("rpe2d", "24x16", None), ("rope", "24x16", "ntk")]
     assert json.loads((tmp_path / "table/table.json").read_text()) == table
     scored.clear()
+    earlier = tmp_path / "table/cells/rope-16x16.json"
+    content = json.loads(earlier.read_text())
+    content["settings"]["guidance_scale"] = content["settings"].pop("guidance")["scale"]
+    earlier.write_text(json.dumps(content))
+    assert main(argv) == 0
+    assert scored == []
     assert main([*argv, "--guidance.scale", "1.5"]) == 0
     assert len(scored) == 6
 

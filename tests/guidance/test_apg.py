@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from diffgen.config.guidance import read_guidance
-from diffgen.guidance import APG, CFG, build_rule, presets
+from diffgen.guidance import APG, CFG, FirstChannels, build_rule, presets
 from diffgen.guidance.apg import apg, exact, parallel, shorten
 from diffgen.guidance.spaces import Level
 
@@ -224,7 +224,11 @@ def test_bad_arguments_are_named(arguments, named):
 
 def test_presets_are_the_recipes_of_configs():
     recipes = Path(__file__).parents[2] / "configs/guidance"
-    named = {"apg-sdxl": presets.SDXL, "apg-edm2": presets.EDM2, "apg-dit-xl-2": presets.DIT_XL_2}
+    named = {
+        "apg-sdxl": presets.SDXL,
+        "apg-edm2": presets.EDM2,
+        "apg-dit-xl-2": FirstChannels(presets.DIT_XL_2, 4),
+    }
     assert {path.stem for path in recipes.iterdir()} == set(named)
     for name, rule in named.items():
         settings = yaml.safe_load((recipes / f"{name}.yaml").read_text())

@@ -135,6 +135,11 @@ class TestFirstChannels:
             FirstChannels(CFG(3.0), 0)
 
 
+def at_rest(level: float) -> torch.Tensor:
+    """The x0 of a velocity of 0."""
+    return Level(**at(level)).to_x0("velocity", torch.zeros_like(X_T))
+
+
 class TestCFGZeroStar:
     def test_the_scale_makes_the_rest_smallest(self):
         """s* is the least-squares fit of the conditional velocity by the unconditional one."""
@@ -169,7 +174,10 @@ class TestCFGZeroStar:
         assert run.passes(math.inf) == ("cond",)
         torch.testing.assert_close(run(COND, None, **at(math.inf)), X_T)
         assert run.passes(49.0) == ("cond", "uncond")  # the second of 50 steps
-        assert CFGZeroStar(3.0, zero_above=None).begin().passes(math.inf) == ("cond", "uncond")
+        assert CFGZeroStar(3.0, zero_above=0.0).begin().passes(math.inf) == ("cond", "uncond")
+        assert torch.equal(run(COND, UNCOND, **at(49.0), advance=False), at_rest(49.0))
+        moving = run(COND, UNCOND, **at(49.0))
+        assert not torch.allclose(moving, at_rest(49.0))
         paper = CFGZeroStar(3.0, zero_above=24.0).begin()  # the first 4 % of a flow's time
         assert [len(paper.passes(noise_level(1 - t, t))) for t in (0.97, 0.95)] == [1, 2]
 
@@ -196,7 +204,7 @@ def test_settings_become_rules():
 
     assert built() == CFG(2.0)
     assert built(scale=3.0, interval_low=0.2) == Interval(CFG(3.0), 0.2, math.inf)
-    assert built(kind="cfg_zero_star", zero_above=None) == CFGZeroStar(2.0, None)
+    assert built(kind="cfg_zero_star", zero_above=0) == CFGZeroStar(2.0, 0.0)
     guided = built(kind="autoguidance", guide="x", rescale=0.5)
     assert guided == Rescale(AutoGuidance(CFG(2.0)), 0.5)
     every = {

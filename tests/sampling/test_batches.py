@@ -108,6 +108,16 @@ class TestAFolderHoldsOneRun:
         assert self.state(config.out) == before
         assert not (config.out / ".unfinished.json").exists()
 
+    def test_settings_of_an_earlier_version_are_the_same_run(self, config):
+        sample(config)
+        file = config.out / "settings.json"
+        content = json.loads(file.read_text())
+        content["settings"]["guidance_scale"] = content["settings"].pop("guidance")["scale"]
+        file.write_text(json.dumps(content))
+        before = self.state(config.out)
+        sample(config)
+        assert self.state(config.out) == before
+
     def test_other_weights_under_the_same_name_are_noticed(self, config):
         sample(config)
         pipeline("euler", 1.0, seed=1).save_pretrained(config.source)

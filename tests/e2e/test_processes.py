@@ -242,6 +242,22 @@ def test_processes_deal_the_pictures_out_and_draw_the_same_bits(whole, pictures,
     assert run.said == ["20 images and 2 contact sheets in two", ""]
 
 
+def test_processes_share_the_cells_of_a_sweep(whole, tmp_path):
+    swept = {}
+    for name, world in (("one", 1), ("two", 2)):
+        argv = ["--kinds", "apg", "--scales", "1,4", "--num-images", "10", "--steps", "2"]
+        more = ["--batch-size", "4", "--device", "cpu", "--out", name]
+        run = Running(
+            "eval/guidance_sweep.py", str(whole), *argv, *more, folder=tmp_path, world=world
+        )
+        assert run.codes == [0] * world, run.said
+        cell = json.loads((tmp_path / name / "cells/apg-4-seed0.json").read_text())
+        assert cell["processes"] == world
+        swept[name] = json.loads((tmp_path / name / "sweep.json").read_text())
+    assert swept["one"]["cells"] == swept["two"]["cells"]
+    assert swept["one"]["real"] == swept["two"]["real"]
+
+
 LONG = ("--steps", "60")
 
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from diffgen import DiffGenPipeline
-from diffgen.commands.load import load_pipeline, load_together
+from diffgen.commands.guide import load_together
+from diffgen.commands.load import load_pipeline
+from diffgen.config.sample import SampleConfig
 from diffgen.errors import SharedError, UserError
 from diffgen.files import weights_digest, write_folder
 from diffgen.group import ALONE, Group
@@ -78,10 +80,11 @@ def test_weights_that_change_while_they_are_read_are_refused(folder, tmp_path, m
 
 
 def test_processes_that_found_different_weights_are_refused(folder, monkeypatch):
-    assert load_together(ALONE, str(folder), "cpu", "fp32").weights == weights_digest(folder)
+    config = SampleConfig(source=str(folder), device="cpu")
+    assert load_together(ALONE, config).weights == weights_digest(folder)
     monkeypatch.setattr(Group, "everyones", lambda group, mine: [mine, "another's"])
     with pytest.raises(SharedError, match="is being written; try again"):
-        load_together(ALONE, str(folder), "cpu", "fp32")
+        load_together(ALONE, config)
 
 
 def test_what_holds_no_pipeline_is_named(tmp_path):

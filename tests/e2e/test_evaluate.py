@@ -143,7 +143,7 @@ def test_statistics_alone_give_the_frechet_distance_alone(user, monkeypatch, cap
     assert "give --extractor inception (got reader)" in refusal(capsys, *argv)
     # The reader stands in for Inception, whose 2,048 features take seconds.
     reader = load_extractor()
-    monkeypatch.setattr("diffgen.commands.evaluate.load_extractor", lambda *_: reader)
+    monkeypatch.setattr("diffgen.commands.bench.load_extractor", lambda *_: reader)
     found = evaluate(user, "stored", *argv, "--extractor", "inception")
     pixels = torch.from_numpy(np.load(user / "real.npz")["arr_0"]).permute(0, 3, 1, 2)
     features = reader(pixels).double().numpy()
@@ -222,8 +222,10 @@ def test_two_processes_score_as_one(user):
     assert "12/12" in done.stderr  # the main process's bar
     assert "8/8" not in done.stderr  # and no other
     for part in ("scores", "floor"):
+        assert two[part].pop("colour") == one[part].pop("colour")  # of the same bits
         for name, figure in one[part].items():
             assert two[part][name] == pytest.approx(figure, abs=1e-9), (part, name)
+    assert two["reference_colour"] == one["reference_colour"]
     assert two["label_counts"] == one["label_counts"]
 
 

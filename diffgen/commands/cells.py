@@ -1,7 +1,8 @@
 """The cells of a table of evaluations: each is kept when it is done, so that a table goes on."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,7 +18,8 @@ from diffgen.commands.saved_scores import FREE
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.guidance import AutoGuidanceConfig, with_guidance
 from diffgen.data.pixels import to_pil
-from diffgen.files import write_file, write_json
+from diffgen.device import on_cpu
+from diffgen.files import locked, write_file, write_json
 from diffgen.group import Group
 from diffgen.metrics.read import Batch
 from diffgen.signals import Interrupted
@@ -98,6 +100,38 @@ class Cell:
                 write_file(self.picture, to_pil(strip[None])[0].save)
                 more = {"pictures": self.pictures, "model": models[1]}
                 write_json(self.file, {**scored.content, **more})
+
+
+Table: TypeAlias = Mapping[Any, Cell]
+"""Cells by their place; several places may show one."""
+
+
+def fill_table(
+    out: Path,
+    device: str,
+    table: Callable[[], Table],
+    scorer: Callable[[Table, Group], Score],
+    report: Callable[[Table], object],
+) -> None:
+    """Fill the cells of ``table`` in the folder ``out`` that are missing, then ``report``.
+
+    Raises:
+        UserError: anything a user can mend; see its message.
+        Interrupted: a signal came; its message tells how many cells there are.
+    """
+    group = Group.join(cpu=on_cpu(device))
+    with ExitStack() as lock:
+        with group.together():
+            if group.main:
+                out.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(locked(out))
+            cells = table()
+        distinct = list({cell.file: cell for cell in cells.values()}.values())
+        fill_all(distinct, out, group, scorer(cells, group))
+        with group.together():
+            if group.main:
+                report(cells)
+    group.leave()
 
 
 def fill_all(cells: Sequence[Cell], out: Path, group: Group, score: Score) -> None:

@@ -1,54 +1,43 @@
 """``guidance-sweep``: guidance rules against scales, as a table, a plot and a picture grid."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from diffgen.commands.bench import Bench
-from diffgen.commands.cells import Cell, fill_all
+from diffgen.commands.cells import Cell, Score, fill_table
 from diffgen.commands.evaluate import score_on
 from diffgen.commands.sweep_plot import Line, draw_plot
 from diffgen.config.base import parse_size
 from diffgen.config.guidance import CFGConfig
 from diffgen.config.guidance_sweep import GuidanceSweepConfig, RuleConfig, stem
-from diffgen.device import on_cpu
-from diffgen.files import locked, write_file, write_json
+from diffgen.files import write_file, write_json
 from diffgen.group import Group
 from diffgen.metrics.colour import MEASURES
 from diffgen.metrics.intervals import mean_interval
 from diffgen.sampling.sheet import Row, contact_sheet, enlarged
 
 FIGURES = ("fid", "precision", "recall", "class_accuracy", *MEASURES)
-Cells: TypeAlias = dict[tuple[str, float, int], Cell]
+Cells: TypeAlias = Mapping[tuple[str, float, int], Cell]
 """By the rule's title, the scale and the seed."""
 Means: TypeAlias = dict[str, dict[str, Any] | None]
 """Figures of a rule at a scale, over all seeds; None: not available."""
 
 
 def guidance_sweep(config: GuidanceSweepConfig) -> None:
-    """Fill the cells that are missing, then write table, plot and grid.
+    """Fill the cells that are missing, then write table, plot and grid; see ``fill_table``."""
+    fill_table(
+        config.out, config.device, partial(sweep_cells, config), scorer, partial(report, config)
+    )
 
-    Raises:
-        UserError: anything a user can mend; see its message.
-        Interrupted: a signal came; its message tells how many cells there are.
-    """
-    group = Group.join(cpu=on_cpu(config.device))
-    with ExitStack() as lock:
-        with group.together():
-            if group.main:
-                config.out.mkdir(parents=True, exist_ok=True)
-                lock.enter_context(locked(config.out))
-        cells = sweep_cells(config)
-        distinct = list({cell.file: cell for cell in cells.values()}.values())
-        bench = Bench(distinct[0].config, group)  # the model and the real images, once for all
-        fill_all(distinct, config.out, group, lambda cell, show: score_on(bench, cell, show))
-        with group.together():
-            if group.main:
-                report(config, cells, bench.size)
-    group.leave()
+
+def scorer(cells: Cells, group: Group) -> Score:
+    """Evaluates cell after cell with the model and the real images opened once."""
+    bench = Bench(next(iter(cells.values())).config, group)
+    return lambda config, show: score_on(bench, config, show)
 
 
 def sweep_cells(config: GuidanceSweepConfig) -> Cells:
@@ -66,7 +55,7 @@ def sweep_cells(config: GuidanceSweepConfig) -> Cells:
     return cells
 
 
-def report(config: GuidanceSweepConfig, cells: Cells, size: str) -> None:
+def report(config: GuidanceSweepConfig, cells: Cells) -> None:
     """sweep.json, sweep.md, plot.png and grid.png; the table is printed too."""
     contents = {place: cell.content() or {} for place, cell in cells.items()}
     rows, scales, seeds = config.rows(), config.columns(), config.seeds
@@ -76,17 +65,18 @@ def report(config: GuidanceSweepConfig, cells: Cells, size: str) -> None:
         for scale in scales
     }
     found = {place: averaged(of_seeds) for place, of_seeds in every.items()}
-    real = real_figures(next(iter(contents.values())))
+    some = next(iter(contents.values()))
+    real = real_figures(some)
     first = rows[0].title
     sweep = {
         "schema": "diffgen-guidance-sweep/1",
         "settings": config.model_dump(mode="json"),
-        "size": size,
+        "size": some["size"],
         "rules": {row.title: row.guidance.model_dump(mode="json") for row in rows},
         "scales": scales,
         "seeds": seeds,
-        "counts": next(iter(contents.values()))["counts"],
-        "weights": next(iter(contents.values()))["weights"],
+        "counts": some["counts"],
+        "weights": some["weights"],
         "real": real,
         "cells": [
             {"rule": title, "scale": scale, "seeds": every[title, scale], "figures": means}
@@ -106,7 +96,7 @@ def report(config: GuidanceSweepConfig, cells: Cells, size: str) -> None:
     write_file(config.out / "sweep.md", lambda path: path.write_text(text + "\n", encoding="utf-8"))
     lines = {row.title: line(row, scales, found) for row in rows}
     write_file(config.out / "plot.png", draw_plot(lines, real))
-    grid = contact_sheet(list(strips(config, cells, size)), scale=1)
+    grid = contact_sheet(list(strips(config, cells, some["size"])), scale=1)
     write_file(config.out / "grid.png", grid.save)
     print(f"\n{text}\n\nsaved as {config.out}/sweep.json, sweep.md, plot.png and grid.png")
 

@@ -1,46 +1,34 @@
 """``resolutions``: models against sizes, as a table and a picture grid, cell by cell."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
 from PIL import Image
 
-from diffgen.commands.cells import Cell, fill_all
+from diffgen.commands.cells import Cell, fill_table
 from diffgen.commands.evaluate import Scored, score
 from diffgen.config.base import parse_size
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.resolutions import ResolutionsConfig
-from diffgen.device import on_cpu
-from diffgen.files import locked, write_file, write_json
+from diffgen.files import write_file, write_json
 from diffgen.group import Group
 from diffgen.metrics.read import Batch
 from diffgen.sampling.sheet import Row, contact_sheet, enlarged
 
-Cells: TypeAlias = dict[tuple[str, str], Cell]
+Cells: TypeAlias = Mapping[tuple[str, str], Cell]
 """By the row's title and the size."""
 
 
 def resolutions(config: ResolutionsConfig) -> None:
-    """Fill the cells that are missing, then write table and grid.
-
-    Raises:
-        UserError: anything a user can mend; see its message.
-        Interrupted: a signal came; its message tells how many cells there are.
-    """
-    group = Group.join(cpu=on_cpu(config.device))
-    with ExitStack() as lock:
-        with group.together():
-            if group.main:
-                config.out.mkdir(parents=True, exist_ok=True)
-                lock.enter_context(locked(config.out))
-            cells = table_cells(config)
-        fill_all(list(cells.values()), config.out, group, partial(scored, group))
-        with group.together():
-            if group.main:
-                report(config, cells)
-    group.leave()
+    """Fill the cells that are missing, then write table and grid; see ``fill_table``."""
+    fill_table(
+        config.out,
+        config.device,
+        partial(table_cells, config),
+        lambda _, group: partial(scored, group),
+        partial(report, config),
+    )
 
 
 def table_cells(config: ResolutionsConfig) -> Cells:

@@ -1,6 +1,7 @@
 """Classifier-free guidance (Ho and Salimans 2022)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -39,15 +40,6 @@ class CFG:
         """See Run.passes."""
         return ("cond",) if self.scale == 1 else ("cond", "uncond")
 
-    def __call__(
-        self,
-        cond: Tensor,
-        uncond: Tensor | None,
-        *,
-        x_t: Tensor | None = None,
-        alpha: float | None = None,
-        sigma: float | None = None,
-        advance: bool = True,
-    ) -> Tensor:
-        """See Run.__call__."""
+    def __call__(self, cond: Tensor, uncond: Tensor | None, **level: Any) -> Tensor:
+        """See Run.__call__; the noise level does not matter."""
         return cond if uncond is None else cfg(cond, uncond, self.scale)

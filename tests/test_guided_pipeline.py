@@ -12,6 +12,7 @@ from diffgen.config.guidance import AutoGuidanceConfig
 from diffgen.config.model import TimeConvention
 from diffgen.config.process import DDPMConfig
 from diffgen.config.sampling import SamplingConfig
+from diffgen.errors import UserError
 from diffgen.guidance import AutoGuidance, CFGZeroStar, FirstChannels, Interval, Rescale
 from diffgen.processes import DDPM, Flow
 from diffgen.processes.process import per_sample
@@ -153,6 +154,14 @@ def test_heun_advances_momentum_once_a_step():
     assert not torch.equal(seen[2][1], seen[4][1])
 
 
+def test_an_interval_that_no_step_reaches_is_refused():
+    """Four Euler steps: levels infinite, 3, 1 and 1/3."""
+    rule = FirstChannels(Interval(CFG(5.0), 1.1, 2.9), 3)
+    with pytest.raises(UserError, match=r"no step lies in the interval.*inf, 3, 1, 0\.33"):
+        draw(build(), guidance=rule)
+    assert draw(build(), guidance=Interval(CFG(5.0), 0.9, 2.9)).isfinite().all()
+
+
 class TestAutoguidance:
     @pytest.fixture
     def weak(self):
@@ -219,6 +228,13 @@ class TestAutoguidance:
         unguided = SamplingConfig(scheduler="euler", steps=2, scaling="ntk", guidance={"scale": 1})
         alone = next(draw_batches(pipe, unguided, [0, 1], **settings)).images
         assert (guided.int() - alone.int()).abs().max() <= 1
+
+    @pytest.mark.parametrize("wrong", [8, "apg", {"kind": "apg"}, APG])
+    def test_what_is_no_rule_or_no_pipeline_is_named(self, wrong):
+        with pytest.raises(ValueError, match=r"guidance: .* is no rule"):
+            draw(build(), guidance=wrong)
+        with pytest.raises(ValueError, match=r"guide: .* is no pipeline"):
+            draw(build(), guidance=AutoGuidance(), guide="runs/weak")
 
     def test_a_missing_or_useless_guide_is_refused(self, weak):
         with pytest.raises(ValueError, match="guide: autoguidance needs one"):

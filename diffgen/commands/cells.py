@@ -1,6 +1,7 @@
 """The cells of a table of evaluations: each is kept when it is done, so that a table goes on."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -147,6 +148,11 @@ def fill_all(cells: Sequence[Cell], out: Path, group: Group, score: Score) -> No
             if cell.models not in known:
                 known[cell.models] = cell.drawn_by()
         todo = [cell for cell in cells if not cell.up_to_date(known[cell.models])]
+        others = sum(cell.content() is not None for cell in todo)
+        if others and group.main:
+            print(
+                f"{out}: {others} cells of other settings or models are drawn anew", file=sys.stderr
+            )
     try:
         for cell in tqdm(todo, unit="cell", desc="cells", disable=not group.main):
             cell.fill(group, known[cell.models], score)

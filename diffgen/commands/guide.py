@@ -40,9 +40,17 @@ def load_together(
                 guide=load_guide(guidance, config.source, config.device, config.dtype),
                 guide_weights=guide_digest(guidance, config.source),
             )
+        if loaded.guide is not None and same_weights(loaded.pipe, loaded.guide):
+            raise UserError("guidance.guide: it is the model itself, which guides nowhere")
     if len(set(group.everyones((loaded.weights, loaded.guide_weights)))) > 1:
         raise SharedError(CHANGED.format(config.source))
     return loaded
+
+
+def same_weights(pipe: DiffGenPipeline, guide: DiffGenPipeline) -> bool:
+    """True where the two models are one."""
+    own, other = (dict(one.transformer.named_parameters()) for one in (pipe, guide))
+    return own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
 
 
 def load_guide(
@@ -72,7 +80,10 @@ def _put_back(loaded: Loaded, guidance: AutoGuidanceConfig, snapshots: list[Path
         )
     width = ema.export if guidance.guide_ema is None else guidance.guide_ema
     wanted = Profile(width, int(snapshots[-1].stem))
-    weights = rebuild(snapshots, ema, wanted, "guidance.guide_ema")
+    field = f"guidance.guide_{'images' if guidance.guide_ema is None else 'ema'}"
+    weights = rebuild(snapshots, ema, wanted, field)
     with torch.no_grad():
         for name, parameter in loaded.pipe.transformer.named_parameters():
+            if name not in weights or weights[name].shape != parameter.shape:
+                raise UserError(f"{field}: {snapshots[-1].parent} is of another model: see {name}")
             parameter.copy_(weights[name])

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+LEGEND = 48
+"""Longest name of a rule in the legend [characters]."""
+MARKERS = "os^Dv*"
 PANELS = {"fid": "FID", "precision": "precision", "recall": "recall", "saturation": "saturation"}
 
 
@@ -26,8 +29,8 @@ def draw_plot(
 
     figure = Figure(figsize=(9, 6.4), layout="constrained")
     for axes, (name, label) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
-        for title, line in lines.items():
-            _draw_line(axes, title, line, name)
+        for number, (title, line) in enumerate(lines.items()):
+            _draw_line(axes, number, title, line, name)
         level = real[name]
         if level is not None:
             axes.axhline(level, color="grey", linestyle="--", linewidth=1, label="real")
@@ -38,11 +41,14 @@ def draw_plot(
         axes.set_xlabel("guidance scale")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
-    figure.axes[0].legend()
+        low, high = axes.get_ylim()  # intervals of few seeds reach beyond what can be
+        axes.set_ylim(max(low, 0), high if name == "fid" else min(high, 1.02))
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 if len(labels) > 3 else 4)
     return lambda path: figure.savefig(path, dpi=110, format="png")
 
 
-def _draw_line(axes: Any, title: str, line: Line, name: str) -> None:
+def _draw_line(axes: Any, number: int, title: str, line: Line, name: str) -> None:
     known = [
         (scale, found)
         for scale, found in zip(line.scales, line.figures[name], strict=True)
@@ -54,4 +60,14 @@ def _draw_line(axes: Any, title: str, line: Line, name: str) -> None:
     bars = [found["interval"] or (found["mean"],) * 2 for _, found in known]
     lower = [mean - low for mean, (low, _) in zip(means, bars, strict=True)]
     upper = [high - mean for mean, (_, high) in zip(means, bars, strict=True)]
-    axes.errorbar(scales, means, yerr=(lower, upper), marker="o", capsize=3, label=title)
+    short = title if len(title) <= LEGEND else f"{title[: LEGEND - 3]}..."
+    axes.errorbar(
+        scales,
+        means,
+        yerr=(lower, upper),
+        color=f"C{number % 10}",
+        marker=MARKERS[number // 10 % len(MARKERS)],
+        linestyle="-" if number < 10 else "--",
+        capsize=3,
+        label=" " + short.replace("$", r"\$"),  # one with _ in front would be left out
+    )

@@ -15,6 +15,7 @@ from pydantic_settings import (
     CliSettingsSource,
     CliUnknownArgs,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from diffgen.config.base import Section
@@ -135,8 +136,13 @@ def _read_flags(
     for group in parser._action_groups:  # of a section that the default kind lacks
         if group.description:
             group.description = group.description.replace("default: None (undefined) ", "")
-    source(args=_normal(argv))
-    flags = {key: value for key, value in source().items() if value is not None}
+    try:
+        source(args=_normal(argv))
+        given = source()
+    except SettingsError as error:  # of a list or mapping that is none
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{prog}: {reason}; a list is written a,b,c") from None
+    flags = {key: value for key, value in given.items() if value is not None}
     unknown = list(flags.pop("unknown", []))
     return flags, _unknown_names(unknown), set(texts)
 

@@ -9,6 +9,7 @@ from pydantic_settings import CliPositionalArg
 
 from diffgen.config.base import Size
 from diffgen.config.data import image_files
+from diffgen.config.guidance import CFGConfig
 from diffgen.config.guide import guidance_problems
 from diffgen.config.npz import inspect_npz
 from diffgen.config.pictures import is_image_folder, is_npz, own_size, sample_folders
@@ -125,6 +126,9 @@ class EvaluateConfig(SamplingConfig):
 
     def _source_problems(self) -> Iterator[str]:
         place = Path(self.source)
+        pictures = is_npz(self.source) or is_image_folder(self.source)
+        if pictures and self.guidance != CFGConfig():
+            yield f"guidance.kind: {place} holds pictures, which are drawn already"
         try:
             if is_npz(self.source):
                 if not inspect_npz(place, "source").count:

@@ -15,7 +15,7 @@ NEVER = 1.0
 
 
 class _Guidance(Section):
-    scale: float = Field(default=2.0, ge=0)
+    scale: float = Field(default=2.0, ge=0, le=1e6)
     """How far to go from the weaker prediction to the conditional one and beyond; 1: unguided, at
     half the cost [dimensionless]."""
     rescale: float = Field(default=0.0, ge=0, le=1)
@@ -57,7 +57,7 @@ class APGConfig(_Guidance):
     kind: Literal["apg"] = "apg"
     """Guidance rule: cfg, classifier-free guidance; apg, adaptive projected guidance, for high
     scales; cfg_zero_star, CFG-Zero*; autoguidance, by a weaker model."""
-    eta: float = 0.0
+    eta: float = Field(default=0.0, ge=-1e6, le=1e6)
     """Share of the update's part along the conditional prediction that is kept; 1: all, as in cfg
     [dimensionless]."""
     threshold: float | None = Field(default=0.01, ge=0)
@@ -66,8 +66,8 @@ class APGConfig(_Guidance):
     """Length of an update: rms, the root mean square of its elements, so that a threshold holds at
     any size; norm, the L2 norm over all of them, as the paper's thresholds are."""
     momentum: float = Field(default=-0.75, gt=-1, lt=1)
-    """Share of the last step's update added to this one's; negative turns away from it [-1 to 1].
-    """
+    """Share of the last step's update added to this one's; negative turns away from it [between -1
+    and 1]."""
     space: Space = "x0"
     """Where updates are measured: x0, denoised predictions, as in the paper; raw, what the model
     predicts (eps, v, velocity), as diffusers does."""

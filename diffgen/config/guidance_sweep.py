@@ -18,6 +18,7 @@ from diffgen.config.guidance import (
     Guidances,
     described,
 )
+from diffgen.config.pictures import is_image_folder, is_npz
 from diffgen.config.sampling import Device, Dtype, WalkConfig
 from diffgen.config.source import resolve
 from diffgen.config.train import unwritable
@@ -60,7 +61,7 @@ class GuidanceSweepConfig(WalkConfig):
     """Rules with their default settings, separated by commas; none given, and no rules: cfg and
     apg."""
     rules: list[RuleConfig] = Field(default=[])
-    """Further rules, in a file: guidance, as in eval, and if wanted name."""
+    """Further rules, in a file that --config names: guidance, as in eval, and if wanted name."""
     scales: list[Scale] = Field(default=[1.0, 2.0, 4.0, 8.0, 16.0])
     """Guidance scales, separated by commas; 1 is unguided and drawn once for all
     [dimensionless]."""
@@ -127,7 +128,10 @@ class GuidanceSweepConfig(WalkConfig):
                     yield f"rules: {row.title}: {problem}" if named else problem
 
     def _without_classes(self) -> Iterator[str]:
-        """The complaint about rules that have nothing to guide towards."""
+        """The complaint about rules that have nothing to guide towards, or a source of pictures."""
+        if is_npz(self.source) or is_image_folder(self.source):
+            yield f"source: {self.source} holds pictures; a sweep draws them from a model"
+            return
         try:
             if resolve(self.source).num_classes:
                 return

@@ -5,12 +5,13 @@ of its averaged weights. Unlike diffusers' rule of this name, which drops layers
 itself and takes the condition away, this is the paper's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from diffgen.config.model import Prediction
+from diffgen.guidance.cfg import CFG
 from diffgen.guidance.rule import Baseline, Pass, Rule, Run
 
 
@@ -23,7 +24,7 @@ class AutoGuidance:
     ``pipe(..., guidance=AutoGuidance(CFG(2)), guide=weak)``.
     """
 
-    rule: Rule
+    rule: Rule = field(default_factory=CFG)
 
     @property
     def baseline(self) -> Baseline:

@@ -1,5 +1,6 @@
 """Guidance in a limited interval of noise levels (Kynkäänniemi et al. 2024)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from diffgen.config.model import Prediction
+from diffgen.errors import UserError
 from diffgen.guidance.rule import Baseline, Pass, Rule, Run
 from diffgen.guidance.spaces import noise_level
 
@@ -33,6 +35,10 @@ class Interval:
                 f"not low {self.low} and high {self.high}"
             )
 
+    def holds(self, level: float) -> bool:
+        """True for a noise level inside."""
+        return self.low < level <= self.high
+
     @property
     def baseline(self) -> Baseline:
         """See Rule.baseline."""
@@ -50,16 +56,25 @@ class _Run:
 
     def passes(self, level: float) -> tuple[Pass, ...]:
         """See Run.passes."""
-        return self.inner.passes(level) if self._inside(level) else ("cond",)
+        return self.inner.passes(level) if self.rule.holds(level) else ("cond",)
 
     def __call__(self, cond: Tensor, uncond: Tensor | None, **level: Any) -> Tensor:
         """See Run.__call__."""
         alpha, sigma = level.get("alpha"), level.get("sigma")
         if alpha is None or sigma is None:
             raise ValueError("an interval needs alpha and sigma")
-        if not self._inside(noise_level(alpha, sigma)):
+        if not self.rule.holds(noise_level(alpha, sigma)):
             return cond
         return self.inner(cond, uncond, **level)
 
-    def _inside(self, level: float) -> bool:
-        return self.rule.low < level <= self.rule.high
+
+def check_reached(rule: Rule | None, levels: Sequence[float]) -> None:
+    """Raise UserError where an interval in ``rule`` holds none of a drawing's noise levels."""
+    while rule is not None:
+        if isinstance(rule, Interval) and not any(map(rule.holds, levels)):
+            walked = ", ".join(f"{level:.2g}" for level in levels)
+            raise UserError(
+                f"guidance: no step lies in the interval above {rule.low:g} and up to "
+                f"{rule.high:g}; those of the drawing begin at {walked}"
+            )
+        rule = getattr(rule, "rule", None)

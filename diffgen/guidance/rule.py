@@ -53,5 +53,5 @@ class Rule(Protocol):
 
 def number(name: str, value: float, low: float = 0.0) -> None:
     """Raise ValueError unless ``value`` is a finite number from ``low`` on."""
-    if not low <= value < float("inf"):
-        raise ValueError(f"{name} must be {low:g} or more, and finite, not {value}")
+    if not isinstance(value, (int, float)) or not low <= value < float("inf"):
+        raise ValueError(f"{name} must be {low:g} or more, and finite, not {value!r}")

@@ -90,6 +90,11 @@ def draw_batches(
             time_shift=config.time_shift,
             guide=guide,
         ).images
+        if not bool(x0.isfinite().all()):
+            raise UserError(
+                "the drawn images are not finite: guidance is too strong for this model, or its "
+                "weights are damaged"
+            )
         images = pipe.decode(x0, config.decode_batch_size, config.decode_tiled)
         yield Batch(numbers, chosen, to_uint8(images).cpu())
 

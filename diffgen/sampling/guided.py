@@ -19,6 +19,11 @@ class Denoiser(NamedTuple):
     position_seeds: list[int] | None = None
     """(B,) seeds of what its encoding draws, the same at every step; None: it draws nothing."""
 
+    def levels(self, t: float) -> tuple[float, float]:
+        """alpha and sigma at time ``t``."""
+        alpha, sigma = self.process.levels(torch.tensor(t, dtype=torch.float64))
+        return float(alpha), float(sigma)
+
     def __call__(self, x_t: Tensor, t: float, labels: Tensor, s: float | None) -> Denoised:
         """x0 of ``x_t`` (n B, C, H, W) at time ``t``, for ``labels`` (n B,); n passes.
 
@@ -52,8 +57,7 @@ class GuidedDenoiser:
 
         The log-variance, of the step to time ``s``, is that of the conditional pass.
         """
-        level = torch.tensor(t, dtype=torch.float64)
-        alpha, sigma = (float(part) for part in self.denoiser.process.levels(level))
+        alpha, sigma = self.denoiser.levels(t)
         passes = self.run.passes(noise_level(alpha, sigma))
         found = self._predict(x_t, t, s, passes)
         baseline = found["uncond"].x0 if "uncond" in passes else None

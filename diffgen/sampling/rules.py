@@ -26,12 +26,16 @@ def rule_for(
     Where no label (B,) names a class there is nothing to guide towards, but for a guide.
 
     Raises:
-        ValueError: the scale is out of range, more channels are to be guided than there are, or
-            the guide is missing, of no use, or of another kind than the model.
+        ValueError: the scale is out of range, the rule is none, more channels are to be guided
+            than there are, or the guide is missing, of no use, or of another kind than the model.
     """
     if not 0 <= scale < inf:
         raise ValueError(f"guidance_scale must be 0 or more, not {scale}")
-    rule = guidance or CFG(scale)
+    rule = CFG(scale) if guidance is None else guidance
+    if isinstance(rule, type) or not hasattr(rule, "begin"):
+        raise ValueError(f"guidance: {rule!r} is no rule; give one, for example APG(8)")
+    if guide is not None and not hasattr(guide, "transformer"):
+        raise ValueError(f"guide: {type(guide).__name__} is no pipeline; load one with it")
     if rule.baseline == "guide":
         check_guide(pipe, guide)
     elif guide is not None:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from diffgen.guidance import Rule
+from diffgen.guidance.interval import check_reached
+from diffgen.guidance.spaces import noise_level
 from diffgen.sampling.guided import Denoiser, GuidedDenoiser
 from diffgen.sampling.noise import Generators
 from diffgen.sampling.schedulers import solver_step, step_times
@@ -30,11 +32,15 @@ def walk(
     every evaluation of the model. ``generator`` gives the noise a solver adds on the way: one for
     each image, or one for all; None: torch's own. ``guide``: the weaker model of
     autoguidance.
+
+    Raises:
+        UserError: the rule is confined to an interval that holds none of the noise levels.
     """
     run = rule.begin(denoiser.process.prediction)
     denoise = GuidedDenoiser(denoiser, run, labels, null_label, guide)
     x = noise.float()
     times = step_times(scheduler)
+    check_reached(rule, [noise_level(*denoiser.levels(t)) for t in times])
     for timestep, t, s in zip(scheduler.timesteps, times, [*times[1:], 0.0], strict=True):
         first_stage = getattr(scheduler, "state_in_first_order", True)
         denoised = denoise(x, t, first_stage, s)

@@ -51,7 +51,7 @@ def snapshots_until(folder: Path, seen: int, field: str) -> list[Path]:
     Raises:
         UserError: there is none; ``field`` names the setting that asked.
     """
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(file for file in folder.glob("*.safetensors") if file.stem.isdigit())
     early = [file for file in files if int(file.stem) <= seen]
     if not early:
         first = f"; the first is that of {int(files[0].stem)} images" if files else ""
@@ -82,7 +82,7 @@ def rebuild(
             tensors = load_file(file)
         except (OSError, SafetensorError) as error:
             raise UserError(f"{field}: {file} cannot be read: {error}") from error
-        names = {name.split("/", 1)[1] for name in tensors}
+        names = {name.partition("/")[2] for name in tensors}
         for average in average_names(ema):
             share = next(shares)
             for name in names:
@@ -90,5 +90,7 @@ def rebuild(
                 if weights is None:
                     raise UserError(f"{field}: {file} lacks {name} of the average {average}")
                 before = rebuilt.setdefault(name, torch.zeros_like(weights))
+                if before.shape != weights.shape:
+                    raise UserError(f"{field}: {file} is of another model: see {name}")
                 before += share * weights
     return rebuilt

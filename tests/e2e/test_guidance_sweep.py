@@ -8,12 +8,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import diffgen.commands.guidance_sweep as command
 from diffgen import DiffGenPipeline
 from diffgen.cli import main
 from diffgen.commands.guide import load_guide
+from diffgen.commands.sweep_plot import Line, draw_plot
 from diffgen.commands.train import train
 from diffgen.config.guidance import AutoGuidanceConfig
 from diffgen.config.train import TrainConfig
@@ -153,7 +154,7 @@ class TestSweep:
 
     def earlier_snapshot(self, run, cell):
         first = run / "snapshots/000000016.safetensors"
-        first.write_bytes((run / "snapshots/000000032.safetensors").read_bytes())
+        save_file({name: 0.9 * weights for name, weights in load_file(first).items()}, first)
 
     def later_version(self, run, cell):
         content = json.loads(cell.read_text())
@@ -205,16 +206,17 @@ class TestSample:
     def test_a_guide_is_drawn_with_and_told_apart(self, run, tmp_path, capsys):
         auto = ["--guidance.kind", "autoguidance", "--guidance.scale", "3"]
         early = self.drawn(run, tmp_path / "a", *auto, "--guidance.guide-images", "20")
-        late = self.drawn(run, tmp_path / "b", *auto, "--guidance.guide", str(run))
         unguided = self.drawn(run, tmp_path / "c", "--guidance.scale", "1")
-        assert late == unguided  # a model is no weaker than itself
         assert early != unguided
-        argv = ["sample", str(run), "--num-images", "3", "--steps", "2", "--device", "cpu"]
-        again = [*argv, "--out", str(tmp_path / "a"), *auto, "--guidance.guide-images", "32"]
-        assert main(again) == 2
-        assert (
-            "guide images 20 there, autoguidance 3, guide images 32 here" in capsys.readouterr().err
-        )
+        argv = ["sample", str(run), "--num-images", "3", "--steps", "2", "--device", "cpu", *auto]
+        for itself in (["guide", str(run)], ["guide-images", "99"]):
+            field, value = itself
+            assert main([*argv, f"--guidance.{field}", value, "--out", str(tmp_path / "b")]) == 2
+            assert "guidance.guide: it is the model itself" in capsys.readouterr().err
+        more = ["--guidance.guide-images", "32", "--guidance.guide-ema", "0.05"]
+        assert main([*argv, "--out", str(tmp_path / "a"), *more]) == 2
+        named = "guide images 20 there, autoguidance 3, guide ema 0.05, guide images 32 here"
+        assert named in capsys.readouterr().err
 
 
 class TestGuide:
@@ -250,6 +252,44 @@ class TestGuide:
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+
+    @pytest.mark.parametrize("damage", ["half", "foreign", "stray"])
+    def test_damaged_snapshots_are_told(self, run, tmp_path, capsys, damage):
+        copy = shutil.copytree(run, tmp_path / "run")
+        early = copy / "snapshots/000000016.safetensors"
+        match damage:
+            case "half":
+                early.write_bytes(early.read_bytes()[:999])
+            case "foreign":
+                save_file({k: w[..., :1].clone() for k, w in load_file(early).items()}, early)
+            case "stray":
+                (copy / "snapshots/backup.safetensors").write_bytes(b"")
+        argv = [
+            "sample",
+            str(copy),
+            "--device",
+            "cpu",
+            "--steps",
+            "1",
+            "--out",
+            str(tmp_path / "s"),
+        ]
+        auto = ["--guidance.kind", "autoguidance", "--guidance.guide-images", "16"]
+        code, said = main([*argv, *auto]), capsys.readouterr().err
+        assert code == (0 if damage == "stray" else 2), said
+        if code:
+            assert "guidance.guide_images: " in said
+            assert "Traceback" not in said
+
+
+def test_names_of_rules_are_plotted_as_they_are(tmp_path):
+    found = [{"mean": 0.5, "interval": (-3.0, 4.0)}, {"mean": 0.7, "interval": None}]
+    names = ["price $x^$", "_hidden", *(f"rule {k} {'long ' * 20}" for k in range(12))]
+    line = Line([1.0, 4.0], dict.fromkeys(("fid", "precision", "recall", "saturation"), found))
+    real = {"fid": None, "precision": 0.9, "recall": 0.9, "saturation": 0.4}
+    draw_plot(dict.fromkeys(names, line), real)(tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as picture:
+        assert picture.width == 990
 
 
 def test_a_run_of_an_earlier_version_is_read(run, tmp_path):

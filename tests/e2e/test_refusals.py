@@ -226,6 +226,13 @@ def guidance_cases(sized, pipeline, tmp_path):
         ("guidance-sweep", ["nowhere"], "nowhere does not exist"),
         ("guidance-sweep", [pipeline, "--scales", "0.5,-2"], "scales: input should be greater"),
         ("guidance-sweep", [pipeline, "--seeds", "x"], "seeds: input should be a valid integer"),
+        ("guidance-sweep", [pipeline, "--scales", "nan"], "a list is written a,b,c"),
+        ("sample", [pipeline, "--classes", "[star"], "a list is written a,b,c"),
+        (
+            "train",
+            ["--model.num-classes", "0", "--sampling.guidance.kind", "apg"],
+            "a model without classes has nothing to guide towards",
+        ),
         ("guidance-sweep", [pipeline, "--seeds", "1,1"], "seeds: [1, 1] names one twice"),
         ("guidance-sweep", [pipeline, "--kinds", "apg,apg"], "two are called 'apg'"),
         ("guidance-sweep", [pipeline, "--kinds", "pag"], "kinds: input should be"),

@@ -58,6 +58,15 @@ def test_some_batches_are_the_ones_of_the_whole(tmp_path):
     assert torch.equal(some[0].images, whole[2].images)
 
 
+def test_images_that_are_not_finite_are_refused():
+    pipe = pipeline("euler", 1.0)
+    with torch.no_grad():
+        next(iter(pipe.transformer.parameters())).fill_(float("nan"))
+    drawn = draw_batches(pipe, SamplingConfig(scheduler="euler"), [0], height=8, width=8, seed=0)
+    with pytest.raises(UserError, match="the drawn images are not finite"):
+        next(drawn)
+
+
 class TestAFolderHoldsOneRun:
     @pytest.fixture
     def config(self, tmp_path):

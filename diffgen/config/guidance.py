@@ -42,6 +42,11 @@ class _Guidance(Section):
         """False where no step differs from an unguided one."""
         return self.scale != 1
 
+    @property
+    def wants_classes(self) -> bool:
+        """True where someone asked for what changes nothing in a model without classes."""
+        return self.effective and self != CFGConfig()
+
 
 class CFGConfig(_Guidance):
     """Classifier-free guidance (Ho and Salimans 2022)."""
@@ -111,6 +116,11 @@ class AutoGuidanceConfig(_Guidance):
     guide_images: int | None = Field(default=None, ge=1)
     """The guide as it was at the last snapshot that its run stored after at most so many images;
     none: as it is [images seen]."""
+
+    @property
+    def wants_classes(self) -> bool:
+        """False: the guide has the model's own condition, or like it none."""
+        return False
 
     @property
     def named(self) -> tuple[str | None, float | None, int | None]:

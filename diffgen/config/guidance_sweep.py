@@ -118,7 +118,7 @@ class GuidanceSweepConfig(WalkConfig):
             if "scale" in row.guidance.model_fields_set:
                 yield f"rules: {row.title}: guidance.scale has no effect, --scales gives the scales"
         yield from unwritable("out", self.out)
-        yield from self._without_classes()
+        yield from self._source_problems()
         told: set[str] = set()
         for row in rows:
             for problem in self.cell(row.guidance, 0).problems():
@@ -127,7 +127,7 @@ class GuidanceSweepConfig(WalkConfig):
                     named = problem.startswith("guidance.")
                     yield f"rules: {row.title}: {problem}" if named else problem
 
-    def _without_classes(self) -> Iterator[str]:
+    def _source_problems(self) -> Iterator[str]:
         """The complaint about rules that have nothing to guide towards, or a source of pictures."""
         if is_npz(self.source) or is_image_folder(self.source):
             yield f"source: {self.source} holds pictures; a sweep draws them from a model"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from diffgen.config.base import Size
-from diffgen.config.guidance import AutoGuidanceConfig, CFGConfig, CFGZeroStarConfig, Guidances
+from diffgen.config.guidance import AutoGuidanceConfig, CFGZeroStarConfig
 from diffgen.config.process import noise_path
 from diffgen.config.sampling import SamplingConfig
 from diffgen.config.source import Source, position_problems, resolve, size_problems
@@ -21,7 +21,7 @@ def guidance_problems(
     yield from wrong
     if guidance.channels is not None and guidance.channels > source.in_channels:
         yield f"guidance.channels: {guidance.channels}, but the model has {source.in_channels}"
-    if source.num_classes == 0 and not unguidable(guidance):
+    if source.num_classes == 0 and guidance.wants_classes:
         yield f"guidance.kind: the model knows no classes, so {guidance.kind} changes nothing"
     if isinstance(guidance, CFGZeroStarConfig) and guidance.zero_above and config.steps == 1:
         yield "guidance.zero_above: with one step, cfg_zero_star would leave the noise; give 0"
@@ -35,11 +35,6 @@ def guidance_problems(
             yield from _misfits(guide, source, config, sizes)
         if guidance.rebuilt:
             yield from _snapshot_problems(guidance, guide)
-
-
-def unguidable(guidance: Guidances) -> bool:
-    """True for settings that a model without classes may be drawn with."""
-    return isinstance(guidance, AutoGuidanceConfig) or guidance in (CFGConfig(), CFGConfig(scale=1))
 
 
 def _misfits(
@@ -66,7 +61,8 @@ def _misfits(
 
 def _snapshot_problems(guidance: AutoGuidanceConfig, guide: Source) -> Iterator[str]:
     place = guide.run or guide.pipeline
-    seen = sorted(int(file.stem) for file in place.glob("snapshots/[0-9]*.safetensors"))
+    stems = (file.stem for file in place.glob("snapshots/*.safetensors"))
+    seen = sorted(int(stem) for stem in stems if stem.isdigit())
     if not seen:
         yield f"{FIELD}: {place} holds no snapshots/ to rebuild the guide from; give a run folder"
     elif guidance.guide_images is not None and guidance.guide_images < seen[0]:

@@ -10,7 +10,7 @@ from pydantic import Field
 from diffgen.config.base import Section, Size, default_kind, indivisible, parse_size, token_grid
 from diffgen.config.data import DataConfig, ShapesConfig
 from diffgen.config.ema import EMAConfig, PowerEMAConfig
-from diffgen.config.guidance import AutoGuidanceConfig, CFGConfig
+from diffgen.config.guidance import AutoGuidanceConfig
 from diffgen.config.model import DiTConfig, attention_problems
 from diffgen.config.optimizer import MuonConfig, OptimizerConfig, ScheduleConfig
 from diffgen.config.positions import position_changes
@@ -124,7 +124,7 @@ class TrainConfig(Section):
         )
         for problem in drawn.guidance.problems():
             yield problem.replace("guidance.", "sampling.guidance.")
-        if self.model.num_classes == 0 and drawn.guidance not in (CFGConfig(), CFGConfig(scale=1)):
+        if self.model.num_classes == 0 and drawn.guidance.wants_classes:
             yield "sampling.guidance.kind: a model without classes has nothing to guide towards"
         if isinstance(drawn.guidance, AutoGuidanceConfig):
             yield (

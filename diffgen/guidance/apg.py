@@ -12,7 +12,7 @@ eta 1 without r and beta is classifier-free guidance.
 """
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from torch import Tensor
 
@@ -126,21 +126,14 @@ class _Run:
         return ("cond",) if self.rule.scale == 1 else ("cond", "uncond")
 
     def __call__(
-        self,
-        cond: Tensor,
-        uncond: Tensor | None,
-        *,
-        x_t: Tensor | None = None,
-        alpha: float | None = None,
-        sigma: float | None = None,
-        advance: bool = True,
+        self, cond: Tensor, uncond: Tensor | None, *, advance: bool = True, **noisy: Any
     ) -> Tensor:
         """See Run.__call__."""
         if uncond is None:
             return cond
         rule, level = self.rule, None
         if self.space != "x0":
-            level = Level.given(x_t, alpha, sigma)
+            level = Level.given(**noisy)
             cond, uncond = (level.from_x0(self.space, x0) for x0 in (cond, uncond))
         d = self._gather(cond - uncond, advance)
         if rule.threshold:

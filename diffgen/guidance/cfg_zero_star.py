@@ -6,6 +6,7 @@ x_t / (alpha + sigma) is what a flow has at the time sigma / (alpha + sigma).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -75,19 +76,12 @@ class _Run:
         return ("cond", "uncond")
 
     def __call__(
-        self,
-        cond: Tensor,
-        uncond: Tensor | None,
-        *,
-        x_t: Tensor | None = None,
-        alpha: float | None = None,
-        sigma: float | None = None,
-        advance: bool = True,
+        self, cond: Tensor, uncond: Tensor | None, *, advance: bool = True, **noisy: Any
     ) -> Tensor:
         """See Run.__call__."""
         if self.rule.scale == 1:
             return cond
-        level = Level.given(x_t, alpha, sigma)
+        level = Level.given(**noisy)
         if advance:
             self.still = self.rule.still(level.ratio)
         if self.still:

@@ -24,7 +24,9 @@ class Level(NamedTuple):
     """More than 0."""
 
     @classmethod
-    def given(cls, x_t: Tensor | None, alpha: float | None, sigma: float | None) -> "Level":
+    def given(
+        cls, x_t: Tensor | None = None, alpha: float | None = None, sigma: float | None = None
+    ) -> "Level":
         """Of what a rule is called with.
 
         Raises:

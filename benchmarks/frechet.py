@@ -4,9 +4,10 @@ Cholesky with symmetric eigenvalues (diffgen), scipy's matrix square root (pytor
 guided-diffusion) and eigenvalues of the unsymmetric product (torch-fidelity, torchmetrics), from
 the same moments of full rank. All three must give the same distance before any is timed.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.frechet
+    OMP_NUM_THREADS=1 python -m benchmarks.frechet [D ...]
 
-One thread, for torch and for scipy's BLAS alike: with more, the small sizes measure how long
+for D of 64, 512 and 2048, Inception's; all of them without an argument. 2048 takes minutes. One
+thread, for torch and for scipy's BLAS alike: with more, the small sizes measure how long
 threads wait for one another on a shared machine.
 """
 
@@ -27,7 +28,7 @@ try:
 except ImportError:
     sys.exit("benchmarks.frechet compares with scipy: pip install scipy")
 
-ROUNDS = {64: 300, 512: 12}  # by number of features
+ROUNDS = {64: 300, 512: 12, 2048: 5}  # by number of features
 AGREEMENT = 1e-8  # relative difference of the distances
 
 
@@ -53,8 +54,8 @@ def by_eigvals(product: Tensor) -> float:
     return float(torch.linalg.eigvals(product).sqrt().real.sum())
 
 
-def main() -> None:
-    for size, rounds in ROUNDS.items():
+def main(sizes: list[int]) -> None:
+    for size in sizes:
         real, fake = (moments(features(4 * size, size, seed)) for seed in (0, 1))
         variants = {
             "cholesky": partial(frechet_from_moments, real, fake),
@@ -66,8 +67,11 @@ def main() -> None:
         spread = max(values.values()) - min(values.values())
         if spread > AGREEMENT * max(values.values()):
             sys.exit(f"the routes disagree at D = {size}: {values}")
-        compare(f"frechet-{size}", variants, rounds=rounds)
+        compare(f"frechet-{size}", variants, rounds=ROUNDS[size])
 
 
 if __name__ == "__main__":
-    main()
+    known = {str(size): size for size in ROUNDS}
+    if unknown := set(sys.argv[1:]) - set(known):
+        sys.exit(f"D must be of {', '.join(known)}, got {', '.join(sorted(unknown))}")
+    main([known[size] for size in sys.argv[1:] or known])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -28,32 +30,11 @@ class _Exact(Metric):
         return self
 
 
-class FrechetDistance(_Exact):
-    """Fréchet distance of the images or features seen so far, over all processes.
-
-    State: for the real and the fake side a count, sum x, (D,), and sum x x^T, (D, D). They are
-    float64 and stay so through `.to(dtype)`, `.half()` and `set_dtype`, which reach only the
-    extractor. Memory is 32 D² bytes with the reset values, whatever the number of images.
-
-    Args:
-        feature: network from the images given to `update` to (N, num_features) features, kept
-            in evaluation mode; None if `update` is given the features themselves.
-        num_features: D.
-        **kwargs: torchmetrics' own, such as `sync_on_compute`.
-
-    Raises ValueError for num_features below 1.
-    """
+class _TwoSets(_Exact):
+    """A metric of real and fake features, which a network makes of what `update` is given."""
 
     is_differentiable = False
-    higher_is_better = False
     full_state_update = False
-
-    real_count: Tensor
-    real_sum: Tensor
-    real_outer: Tensor
-    fake_count: Tensor
-    fake_sum: Tensor
-    fake_outer: Tensor
 
     def __init__(self, feature: nn.Module | None, num_features: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -61,11 +42,6 @@ class FrechetDistance(_Exact):
             raise ValueError(f"num_features must be at least 1, got {num_features}")
         self.feature = feature
         self.num_features = num_features
-        total = torch.zeros(num_features, dtype=torch.float64)
-        for side in ("real", "fake"):
-            self.add_state(f"{side}_count", torch.tensor(0), dist_reduce_fx="sum")
-            self.add_state(f"{side}_sum", total, dist_reduce_fx="sum")
-            self.add_state(f"{side}_outer", torch.outer(total, total), dist_reduce_fx="sum")
         self.eval()
 
     def update(self, inputs: Tensor, real: bool) -> None:
@@ -84,24 +60,65 @@ class FrechetDistance(_Exact):
                 raise ValueError(
                     f"features must be (N, {self.num_features}), got {tuple(features.shape)}"
                 )
-            features = features.to(self.real_sum)
-            side = "real" if real else "fake"
-            self._add(f"{side}_count", torch.tensor(len(features), device=features.device))
-            self._add(f"{side}_sum", features.sum(0))
-            self._add(f"{side}_outer", features.T @ features)
+            self._add("real" if real else "fake", features)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, also where a parent module's `.train()` arrives here."""
+        super().train(False)
+        return self
+
+    @abstractmethod
+    def _add(self, side: str, features: Tensor) -> None:
+        """Add (N, num_features) to the states of `side`, "real" or "fake"."""
+
+
+class FrechetDistance(_TwoSets):
+    """Fréchet distance of the images or features seen so far, over all processes.
+
+    State: for the real and the fake side a count, sum x, (D,), and sum x x^T, (D, D). They are
+    float64 and stay so through `.to(dtype)`, `.half()` and `set_dtype`, which reach only the
+    extractor. Memory is 32 D² bytes with the reset values, whatever the number of images.
+
+    Args:
+        feature: network from the images given to `update` to (N, num_features) features, kept
+            in evaluation mode; None if `update` is given the features themselves.
+        num_features: D.
+        **kwargs: torchmetrics' own, such as `sync_on_compute`.
+
+    Raises ValueError for num_features below 1.
+    """
+
+    higher_is_better = False
+
+    real_count: Tensor
+    real_sum: Tensor
+    real_outer: Tensor
+    fake_count: Tensor
+    fake_sum: Tensor
+    fake_outer: Tensor
+
+    def __init__(self, feature: nn.Module | None, num_features: int, **kwargs: Any) -> None:
+        super().__init__(feature, num_features, **kwargs)
+        total = torch.zeros(num_features, dtype=torch.float64)
+        for side in ("real", "fake"):
+            self.add_state(f"{side}_count", torch.tensor(0), dist_reduce_fx="sum")
+            self.add_state(f"{side}_sum", total, dist_reduce_fx="sum")
+            self.add_state(f"{side}_outer", torch.outer(total, total), dist_reduce_fx="sum")
 
     def compute(self) -> Tensor:
         """d² as a float64 scalar; ValueError with fewer than 2 images on a side, or on NaN."""
         distance = frechet_from_moments(self._moments("real"), self._moments("fake"))
         return torch.tensor(distance, dtype=torch.float64, device=self.real_sum.device)
 
-    def train(self, mode: bool = True) -> FrechetDistance:
-        """Stay in evaluation mode, also where a parent module's `.train()` arrives here."""
-        super().train(False)
-        return self
-
-    def _add(self, state: str, value: Tensor) -> None:
-        setattr(self, state, getattr(self, state) + value)
+    def _add(self, side: str, features: Tensor) -> None:
+        features = features.to(self.real_sum)
+        sums = {
+            "count": torch.tensor(len(features), device=features.device),
+            "sum": features.sum(0),
+            "outer": features.T @ features,
+        }
+        for name, value in sums.items():
+            setattr(self, f"{side}_{name}", getattr(self, f"{side}_{name}") + value)
 
     def _moments(self, side: str) -> Moments:
         count = int(getattr(self, f"{side}_count"))
@@ -110,6 +127,77 @@ class FrechetDistance(_Exact):
             return moments_from_sums(count, total, outer)
         except ValueError as error:
             raise ValueError(f"{side} images: {error}") from None
+
+
+class OnFeatures(_TwoSets):
+    """A function of all real and all fake features seen so far, over all processes.
+
+        precision_and_recall = OnFeatures(partial(precision_recall, k=3), extractor, 2048)
+
+    State: the features themselves, float32 on the CPU wherever the metric is and whatever it is
+    cast to: 4 D bytes an image, twice that in `compute`, and over W processes W times as much
+    there, as each then holds all features. For sets that outgrow this, call the function.
+
+    Args:
+        function: from real features, (N, D), and fake features, (M, D), both float32 on the
+            metric's device, to a float or to a dataclass of floats; it may refuse them by
+            ValueError.
+        feature: network from the images given to `update` to (N, num_features) features, kept
+            in evaluation mode; None if `update` is given the features themselves.
+        num_features: D.
+        **kwargs: torchmetrics' own, such as `sync_on_compute`.
+
+    Raises ValueError for num_features below 1.
+    """
+
+    real_features: list[Tensor]
+    fake_features: list[Tensor]
+
+    def __init__(
+        self,
+        function: Callable[[Tensor, Tensor], Any],
+        feature: nn.Module | None,
+        num_features: int,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(feature, num_features, **kwargs)
+        self.function = function
+        self.add_state("real_features", [], dist_reduce_fx="cat")
+        self.add_state("fake_features", [], dist_reduce_fx="cat")
+
+    def compute(self) -> Tensor | dict[str, Tensor]:
+        """What the function returns, as float64 scalars: one, or by the dataclass's fields.
+
+        Raises what the function does, such as ValueError on too few features or on NaN.
+        """
+        value = self.function(self._joined("real_features"), self._joined("fake_features"))
+        if is_dataclass(value):
+            return {field.name: self._scalar(getattr(value, field.name)) for field in fields(value)}
+        return self._scalar(value)
+
+    def _add(self, side: str, features: Tensor) -> None:
+        # A copy: the caller may go on to overwrite its batch.
+        getattr(self, f"{side}_features").append(features.to("cpu", torch.float32, copy=True))
+
+    def _joined(self, state: str) -> Tensor:
+        """(N, D) float32 on the metric's device, also for N = 0."""
+        none = torch.empty(0, self.num_features, dtype=torch.float32, device="cpu")
+        return torch.cat([none, *getattr(self, state)]).to(self.device)
+
+    def _scalar(self, value: float) -> Tensor:
+        return torch.tensor(value, dtype=torch.float64, device=self.device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Self:
+        # The features stay where and what they are; the network and the device follow.
+        return super()._apply(fn, exclude_state=list(self._defaults))
+
+    def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
+        # A process without images sends (0, D), and features travel between devices, for NCCL.
+        for state in self._defaults:
+            setattr(self, state, [self._joined(state)])
+        super()._sync_dist(*args, **kwargs)
+        for state in self._defaults:
+            setattr(self, state, [getattr(self, state).cpu()])
 
 
 class Colour(_Exact):

@@ -48,6 +48,12 @@ class Moments:
             if not torch.isfinite(value).all():
                 raise ValueError(f"{name} holds NaN or infinity")
 
+    @property
+    def most_rank(self) -> int:
+        """The largest rank the covariance can have: D, or count - 1 where that is less."""
+        size = len(self.mean)
+        return size if self.count is None else min(size, self.count - 1)
+
 
 class MomentsAccumulator:
     """Moments of features that arrive in batches or from several shards.
@@ -79,6 +85,28 @@ class MomentsAccumulator:
                 f"cannot merge {other.mean.shape[0]} features into {self.mean.shape[0]}"
             )
         self._join(other.count, other.mean.to(self.mean), other.scatter.to(self.scatter))
+
+    def without(self, part: MomentsAccumulator) -> MomentsAccumulator:
+        """What is left where `part`, some of the rows seen here, is taken away; both stay.
+
+        The joining of pieces, solved for one of them. Variances are off by rounding of the whole's:
+        a direction in which only `part` varies is left with about 1e-16 of its variance, of
+        either sign.
+
+        Raises ValueError unless `part` has as many features and fewer rows.
+        """
+        if part.mean.shape != self.mean.shape or not part.count < self.count:
+            raise ValueError(
+                f"cannot take {part.count} rows of {part.mean.shape[0]} features "
+                f"from {self.count} of {self.mean.shape[0]}"
+            )
+        rest = MomentsAccumulator(self.mean.shape[0], self.mean.device)
+        rest.count = self.count - part.count
+        shift = (part.mean - self.mean) * (self.count / rest.count)  # part's mean less the rest's
+        rest.mean = part.mean - shift
+        weight = rest.count * part.count / self.count
+        rest.scatter = self.scatter - part.scatter - torch.outer(shift, shift) * weight
+        return rest
 
     def compute(self) -> Moments:
         """The moments so far; ValueError on fewer than 2 rows."""
@@ -142,7 +170,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
         first, second = moments(real), moments(fake)
         factor = cholesky_factor(first.cov)
         if factor is not None and cholesky_factor(second.cov) is not None:
-            return _distance(first, second, _root_trace(factor, second.cov))
+            return distance_given_trace(first, second, root_trace(factor, second.cov))
     return _distance_from_features(real.detach().double(), fake.detach().double())
 
 
@@ -150,22 +178,23 @@ def frechet_from_moments(first: Moments, second: Moments) -> float:
     """Fréchet distance between two Gaussians, for stored statistics; symmetric up to rounding.
 
     Returns d² as `frechet_distance` does. If either covariance has full rank the trace comes
-    by Cholesky, otherwise by an eigendecomposition that cuts negative eigenvalues, which is off
-    by up to about 1e-5 for 2048 rank-deficient features: prefer the features where they exist.
-    ValueError if the feature counts differ.
+    by Cholesky, otherwise by an eigendecomposition that cuts negative eigenvalues. Where counts
+    tell the rank, the eigenvalues beyond it are left out. Where they do not (dead or repeated
+    features, repeated images, counts unknown) each leaves a root of about 1e-8 of the largest:
+    prefer the features where they exist. ValueError if the feature counts differ.
     """
     if first.mean.shape != second.mean.shape:
         raise ValueError(
             "feature counts differ: "
             f"{first.mean.shape[0]} in the first moments, {second.mean.shape[0]} in the second"
         )
+    rank = min(first.most_rank, second.most_rank)
     for one, other in ((first, second), (second, first)):
         factor = cholesky_factor(one.cov)
         if factor is not None:
-            return _distance(first, second, _root_trace(factor, other.cov))
-    values, vectors = torch.linalg.eigh(first.cov)
-    factor = vectors * values.clamp(min=0).sqrt()
-    return _distance(first, second, _root_trace(factor, second.cov))
+            return distance_given_trace(first, second, root_trace(factor, other.cov, rank))
+    factor = eigen_root(first).T
+    return distance_given_trace(first, second, root_trace(factor, second.cov, rank))
 
 
 def cholesky_factor(cov: Tensor) -> Tensor | None:
@@ -197,27 +226,40 @@ def check_features(
         raise ValueError(f"{name} holds NaN or infinity")
 
 
-def _root_trace(factor: Tensor, cov: Tensor) -> Tensor:
-    """tr (F F^T cov)^{1/2}; both (D, D)."""
-    values = torch.linalg.eigvalsh(factor.T @ cov @ factor)
-    return values.clamp(min=0).sqrt().sum()
+def eigen_root(source: Moments) -> Tensor:
+    """R, (k, D) float64 with k the largest possible rank, and R^T R the covariance.
+
+    Eigenvalues below 0 are cut; those that should be 0 leave roots of about 1e-8 of the largest.
+    """
+    values, vectors = torch.linalg.eigh(source.cov)
+    return (vectors * values.clamp(min=0).sqrt()).T[-source.most_rank :]
 
 
-def _distance(first: Moments, second: Moments, root_trace: Tensor) -> float:
+def root_trace(factor: Tensor, cov: Tensor, rank: int | None = None) -> Tensor:
+    """tr (F F^T cov)^{1/2}, a scalar, by symmetric eigenvalues, of which the `rank` largest count.
+
+    `factor` is F, (D, k) float64, `cov` (D, D) float64; `rank` None: all k.
+    """
+    values = torch.linalg.eigvalsh(factor.T @ cov @ factor)  # ascending
+    return values[-(rank or len(values)) :].clamp(min=0).sqrt().sum()
+
+
+def distance_given_trace(first: Moments, second: Moments, trace: Tensor) -> float:
+    """d² from the moments and `trace` = tr (S_1 S_2)^{1/2}, a scalar."""
     gap = (first.mean - second.mean).square().sum()
-    return float(gap + first.cov.trace() + second.cov.trace() - 2 * root_trace)
+    return float(gap + first.cov.trace() + second.cov.trace() - 2 * trace)
 
 
 def _distance_from_features(real: Tensor, fake: Tensor) -> float:
     """With X the centred features over sqrt(N - 1): the trace is the nuclear norm of X_1 X_2^T."""
     gap = (real.mean(0) - fake.mean(0)).square().sum()
-    first, second = _square_root(real), _square_root(fake)
-    root_trace = torch.linalg.svdvals(first @ second.T).sum()
-    return float(gap + first.square().sum() + second.square().sum() - 2 * root_trace)
+    first, second = square_root(real), square_root(fake)
+    trace = torch.linalg.svdvals(first @ second.T).sum()
+    return float(gap + first.square().sum() + second.square().sum() - 2 * trace)
 
 
-def _square_root(features: Tensor) -> Tensor:
-    """R, (min(N, D), D), with R^T R the covariance of `features`, which is never formed."""
+def square_root(features: Tensor) -> Tensor:
+    """R, (min(N, D), D), with R^T R the covariance of (N, D) float64 `features`, never formed."""
     centred = (features - features.mean(0)) / (len(features) - 1) ** 0.5
     if len(features) <= features.shape[1]:
         return centred

@@ -1,29 +1,42 @@
-"""Improved precision and recall (Kynkäänniemi et al. 2019): overlap of two k-nearest-neighbour
-manifolds. The manifold of a set is the union of the balls around its points that reach to the
-k-th nearest other point of the set:
+"""Overlap of two sets by their k-nearest-neighbour balls.
+
+The ball of a point reaches to the k-th nearest other point of its set; the balls of a set
+together are its manifold. Improved precision and recall (Kynkäänniemi et al. 2019) ask which
+points of one set lie in the manifold of the other:
 
     f(x, Phi) = 1 if |x - p| <= |p - NN_k(p, Phi)| for some p in Phi, else 0        (eq. 2)
 
-Distances are compared squared and computed in float64 block by block, so that neither the
-matmul precision a training run has set nor the number of points decides a figure.
+Density and coverage (Naeem et al. 2020) count the balls around reals instead, so that the large
+ball of an outlier does not decide. Distances are taken block by block; see `balls`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from diffgen.metrics.balls import (
+    Rule,
+    around_real_mean,
+    distance_blocks,
+    inside_by,
+    squared_distances,
+    squared_radii,
+    surfaces,
+)
 from diffgen.metrics.frechet import check_features
 
-Rule = Literal["adm", "strict"]
-
-# Squared distances below this share of |u|² + |v|² are rounding: the points differ by less than
-# one float32 step, as the features of one image do when it sits in two batches.
-SAME_POINT = 1e-13
+__all__ = [
+    "DensityCoverage",
+    "PrecisionRecall",
+    "Rule",
+    "density_coverage",
+    "precision_recall",
+    "squared_distances",
+    "squared_radii",
+]
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,16 @@ class PrecisionRecall:
 
     precision: float
     recall: float
+
+
+@dataclass(frozen=True)
+class DensityCoverage:
+    """Mean number of real balls around a fake, over k: 0 or more; share in [0, 1] of real balls
+    that hold a fake.
+    """
+
+    density: float
+    coverage: float
 
 
 @torch.no_grad()
@@ -50,7 +73,8 @@ def precision_recall(
             evaluator), "strict" does not (`<`, the prdc package). They part on duplicates: a
             ball whose centre occurs more than k times has radius 0, holds copies of its centre
             under "adm" and nothing under "strict".
-        block_size: points per side of a distance block; memory is a few block_size² float64.
+        block_size: points per side of a distance block; memory is a few
+            block_size x max(block_size, D) float64, and a check for NaN that passes over a copy.
 
     Raises:
         ValueError: k or block_size out of range, an unknown rule, different D, a shape or dtype
@@ -61,58 +85,47 @@ def precision_recall(
     """
     check_features("real", real)
     check_features("fake", fake, num_features=real.shape[1])
-    if rule not in get_args(Rule):
-        raise ValueError(f"rule must be one of {get_args(Rule)}, got {rule!r}")
-    real, fake = real.double(), fake.double()
-    centre = real.mean(0)  # a common offset would only cost digits
-    real, fake = real - centre, fake - centre
-
-    inside = torch.le if rule == "adm" else torch.lt
-    real_radii = squared_radii(real, k, block_size)
-    fake_radii = squared_radii(fake, k, block_size)
+    inside = inside_by(rule)
+    reals, fakes = around_real_mean(real, fake)
+    real_balls = surfaces(reals, squared_radii(reals, k, block_size), rule)
+    fake_balls = surfaces(fakes, squared_radii(fakes, k, block_size), rule)
     fake_inside = torch.zeros(len(fake), dtype=torch.bool, device=fake.device)
     real_inside = torch.zeros(len(real), dtype=torch.bool, device=real.device)
-    for rows in _blocks(len(real), block_size):
-        for columns in _blocks(len(fake), block_size):
-            distances = squared_distances(real[rows], fake[columns])
-            fake_inside[columns] |= inside(distances, real_radii[rows, None]).any(0)
-            real_inside[rows] |= inside(distances, fake_radii[None, columns]).any(1)
-    return PrecisionRecall(fake_inside.double().mean().item(), real_inside.double().mean().item())
+    for rows, columns, distances in distance_blocks(reals, fakes, block_size):
+        fake_inside[columns] |= inside(distances, real_balls[rows, None]).any(0)
+        real_inside[rows] |= inside(distances, fake_balls[columns]).any(1)
+    return PrecisionRecall(
+        fake_inside.count_nonzero().item() / len(fake),
+        real_inside.count_nonzero().item() / len(real),
+    )
 
 
-def squared_radii(features: Tensor, k: int, block_size: int) -> Tensor:
-    """(N,) squared distance of each row of `features`, (N, D), to its k-th nearest other row.
+@torch.no_grad()
+def density_coverage(
+    real: Tensor, fake: Tensor, k: int = 5, *, block_size: int = 2048
+) -> DensityCoverage:
+    """Density and coverage of `fake` against `real` (Naeem et al. 2020), by the strict rule.
 
-    Keeps the k + 1 smallest distances of each row (one is its own 0) while columns pass by.
-    ValueError unless 1 <= k < N and block_size >= 1.
+    Density is 1/(k M) sum over fakes of the real balls that hold it; coverage is the share of
+    real balls whose centre's nearest fake is closer than their radius. For two samples of one
+    continuous distribution the expectations are 1 and 1 - prod_{i=1..k} (N - i)/(N + M - i).
+
+    Args:
+        real: (N, D) floating features, N > k.
+        fake: (M, D) floating features on the same device, M >= 1.
+        k: which nearest neighbour, the point itself not counted, sets a ball's radius.
+        block_size: as `precision_recall`'s.
+
+    Raises:
+        ValueError: as `precision_recall`.
     """
-    count = len(features)
-    if not 1 <= k < count:
-        raise ValueError(f"k must be from 1 to {count - 1} for {count} points, got {k}")
-    if block_size < 1:
-        raise ValueError(f"block_size must be at least 1, got {block_size}")
-    radii = features.new_empty(count)
-    for rows in _blocks(count, block_size):
-        nearest = features.new_empty(len(features[rows]), 0)
-        for columns in _blocks(count, block_size):
-            distances = squared_distances(features[rows], features[columns])
-            candidates = torch.cat([nearest, distances], 1)
-            width = min(k + 1, candidates.shape[1])
-            nearest = candidates.topk(width, largest=False, sorted=False).values
-        radii[rows] = nearest.amax(1)
-    return radii
-
-
-def squared_distances(first: Tensor, second: Tensor) -> Tensor:
-    """(N, M) squared Euclidean distances of (N, D) and (M, D) float64 rows; 0 for equal rows.
-
-    |u - v|² = |u|² + |v|² - 2 u.v runs at matrix-product speed but leaves rounding where
-    u = v, which would decide whether a copied point is inside a ball of radius 0.
-    """
-    size = first.square().sum(1)[:, None] + second.square().sum(1)[None, :]
-    distances = torch.addmm(size, first, second.T, alpha=-2)
-    return distances.masked_fill_(distances <= SAME_POINT * size, 0.0)
-
-
-def _blocks(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))
+    check_features("real", real)
+    check_features("fake", fake, num_features=real.shape[1], least=1)
+    reals, fakes = around_real_mean(real, fake)
+    balls = surfaces(reals, squared_radii(reals, k, block_size), "strict")
+    held = torch.zeros(len(real), dtype=torch.int64, device=real.device)
+    for rows, _, distances in distance_blocks(reals, fakes, block_size):
+        held[rows] += (distances < balls[rows, None]).sum(1)
+    return DensityCoverage(
+        held.sum().item() / (k * len(fake)), held.count_nonzero().item() / len(real)
+    )

@@ -1,133 +1,164 @@
 """The figures of one evaluation, each beside that of real images against real images."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from diffgen.metrics.colour import Mean, colour_means
-from diffgen.metrics.extractor import Extractor
-from diffgen.metrics.frechet import Moments, frechet_distance, frechet_from_moments, moments
-from diffgen.metrics.intervals import wilson
-from diffgen.metrics.manifold import precision_recall
-from diffgen.metrics.read import Reading
+from torch import Tensor
 
-NO_PICTURES = "the reference holds mu and sigma, but no images"
-NO_CLASSES = "only the reader knows classes"
-UNKNOWN_CLASSES = "the reader does not know all of the classes"
+from diffgen.config.scoring import ScoringConfig
+from diffgen.metrics.colour import colour_means
+from diffgen.metrics.extractor import Extractor
+from diffgen.metrics.figures import Figures, Sides, figures
+from diffgen.metrics.frechet import Moments
+from diffgen.metrics.read import Extractors, Reading
+from diffgen.metrics.shown import NAMES, shown
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Figures of one set of images against a reference set; None: not available."""
+class Seen:
+    """The figures of one network."""
 
-    fid: float
-    """Fréchet distance of the extractor's features."""
-    precision: float | None
-    recall: float | None
-    class_accuracy: float | None
-    """Share read as the class wanted."""
-    class_accuracy_interval: tuple[float, float] | None
-    """95 % Wilson interval."""
-    colour: dict[str, Mean]
-    """Of the images themselves, by the names of ``colour.MEASURES``."""
+    title: str
+    extractor: Extractor
+    images: Figures
+    floor: Figures | None
+    """Of real images against real images; None: there is no floor."""
 
 
-def compare(
-    reference: Reading | None, stored: Moments | None, images: Reading, k: int, extractor: Extractor
-) -> Scores:
-    """Score ``images``.
+@dataclass(frozen=True)
+class Report:
+    """The figures of every network, that of the headline first, and the colours."""
+
+    seen: list[Seen]
+    colour: Figures
+    reference_colour: dict[str, float] | None
+
+    def content(self) -> dict[str, Any]:
+        """As JSON holds them: the first network's figures, then the others' in the same form."""
+        first, *others = (content(one) for one in self.seen)
+        for part, more in (("scores", self.colour.scores), ("intervals", self.colour.intervals)):
+            first[part] |= more
+        return {**first, "reference_colour": self.reference_colour, "further": others}
+
+
+def content(seen: Seen) -> dict[str, Any]:
+    """The figures of one network as JSON holds them."""
+    floor = seen.floor
+    return {
+        "extractor": {"title": seen.title, **seen.extractor.facts()},
+        "scores": dict(seen.images.scores),
+        "intervals": dict(seen.images.intervals),
+        "floor": floor and {"scores": floor.scores, "intervals": floor.intervals},
+        "not_available": seen.images.missing,
+        "notes": seen.images.notes,
+        "fid_line": seen.images.line and asdict(seen.images.line),
+    }
+
+
+def score_all(
+    extractors: Extractors,
+    images: Reading,
+    reference: Reading | None,
+    floor: Reading | None,
+    config: ScoringConfig,
+    *,
+    stored: Callable[[Extractor, str], Moments | None],
+    order: Tensor,
+    balanced: bool,
+) -> Report:
+    """Score ``images`` through every network.
 
     Args:
-        reference: real images; None: there are only their moments.
-        stored: moments that come before the reference's own, as in ADM's evaluator.
+        extractors: by title.
         images: what to score.
-        k: nearest neighbour for precision and recall.
-        extractor: what read both.
+        reference: real images; None: there are only their moments.
+        floor: other real images; None: no floor.
+        config: rules and counts.
+        stored: moments of a layer that come before the reference's own, as in ADM's evaluator.
+        order: places of ``images`` in the order of their source.
+        balanced: their classes were fixed beforehand, not drawn at random.
     """
-    correct, count = images.correct(extractor), len(images.features)
-    if stored is not None:
-        fid = frechet_from_moments(stored, moments(images.features))
-    elif reference is not None:
-        fid = frechet_distance(reference.features, images.features)
-    else:
-        raise ValueError("either a reference or its moments are needed")
-    manifold = reference and precision_recall(reference.features, images.features, k=k, rule="adm")
-    return Scores(
-        fid=fid,
-        precision=manifold.precision if manifold else None,
-        recall=manifold.recall if manifold else None,
-        class_accuracy=None if correct is None else correct / count,
-        class_accuracy_interval=None if correct is None else wilson(correct, count),
-        colour=colour_means(images.colour),
+    seen = []
+    for title, extractor in extractors.items():
+        sides = Sides(
+            title, extractor, images, reference, stored, order, balanced, config, config.intervals
+        )
+        lowest = figures(replace(sides, images=floor, intervals=False)) if floor else None
+        seen.append(Seen(title, extractor, figures(sides), lowest))
+    means = colour_means(images.colour)
+    colour = Figures(
+        {name: found.mean for name, found in means.items()},
+        {name: found.interval for name, found in means.items()},
+    )
+    real = colour_means(reference.colour) if reference else None
+    return Report(
+        seen, colour, {name: found.mean for name, found in real.items()} if real else None
     )
 
 
-def missing(scores: Scores, extractor: Extractor) -> dict[str, str]:
-    """Why figures are not available, by their names."""
-    reasons: dict[str, str] = {}
-    if scores.precision is None:
-        reasons |= dict.fromkeys(("precision", "recall"), NO_PICTURES)
-    if scores.class_accuracy is None:
-        reasons["class_accuracy"] = UNKNOWN_CLASSES if extractor.classify else NO_CLASSES
-    return reasons
+def table(report: Report) -> str:
+    """A printed table: the figures beside the floor's, and what saw the images."""
+    blocks = [_block(seen) for seen in report.seen]
+    real = report.reference_colour or {}
+    rows = [("", "images", "reference" if real else "")]
+    for name, value in report.colour.scores.items():
+        if value is not None:
+            other = f"{real[name]:.3g}" if real else ""
+            rows.append((name, shown(name, value, report.colour.intervals[name]), other))
+    return "\n".join([*blocks, _aligned(rows)])
 
 
-def table(
-    scores: Scores, floor: Scores | None, reference: Reading | None, extractor: Extractor
-) -> str:
-    """A printed table: the figures of the images and the floor's, and what read them.
-
-    The colours stand beside those of the ``reference`` itself.
-    """
-    rows = [("", "model", "real against real" if floor else "")]
-    rows += zip(
-        (f"FID ({extractor.name})", "precision", "recall", "class accuracy"),
-        _cells(scores, extractor),
-        _cells(floor, extractor) if floor else [""] * 4,
-        strict=True,
-    )
-    real = colour_means(reference.colour) if reference else {}
-    rows.append(("", "", "reference" if real else ""))
-    for name, found in scores.colour.items():
-        rows.append((name, _mean(found), _mean(real[name]) if real else ""))
-    wide = max(16, *(len(row[0]) + 1 for row in rows))
-    lines = [f"{name:{wide}}{a:>24}{b:>24}".rstrip() for name, a, b in rows]
-    for name, reason in missing(scores, extractor).items():
-        lines.append(f"{name.replace('_', ' ')}: not available, {reason}")
-    lines.append(
-        f"features: {extractor.name}, {extractor.num_features} wide, {extractor.preprocessing}\n"
-        f"weights: sha256 {extractor.weights_sha256}"
-    )
+def _block(seen: Seen) -> str:
+    images, floor = seen.images, seen.floor
+    rows = [(f"by {seen.title}", "images", "real against real" if floor else "")]
+    for name, value in images.scores.items():
+        if value is not None:
+            other = floor.scores.get(name) if floor else None
+            told = shown(name, value, images.intervals[name])
+            rows.append((NAMES[name], told, "" if other is None else shown(name, other, None)))
+    lines = [_aligned(rows), *images.notes]
+    for reason in dict.fromkeys(images.missing.values()):
+        names = [NAMES[name] for name, why in images.missing.items() if why == reason]
+        lines.append(f"{', '.join(names)}: not available, {reason}")
+    facts = seen.extractor
+    lines.append(f"features: {facts.name}, {facts.num_features} wide, {facts.preprocessing}")
+    lines.append(f"weights: sha256 {facts.weights_sha256}\n")
     return "\n".join(lines)
 
 
-def _cells(scores: Scores, extractor: Extractor) -> list[str]:
-    shares = [
-        "-" if share is None else f"{share:.3f}" for share in (scores.precision, scores.recall)
-    ]
-    return [f"{max(scores.fid, 0.0):.4g}", *shares, _accuracy(scores, extractor)]
+def _aligned(rows: list[tuple[str, str, str]]) -> str:
+    wide = max(17, *(len(row[0]) + 1 for row in rows))
+    middle = max(len(row[1]) for row in rows)
+    return "\n".join(f"{name:{wide}}{a:>{middle}}  {b:>17}".rstrip() for name, a, b in rows)
 
 
-def _accuracy(scores: Scores, extractor: Extractor) -> str:
-    if scores.class_accuracy is None or scores.class_accuracy_interval is None:
-        return "unknown classes" if extractor.classify else "-"
-    low, high = scores.class_accuracy_interval
-    return f"{scores.class_accuracy:.1%} [{low:.1%}, {high:.1%}]"
-
-
-def _mean(found: Mean) -> str:
-    low, high = found.interval
-    return f"{found.mean:.3g} [{low:.3g}, {high:.3g}]"
-
-
-def conventions(k: int, stored: Moments | None) -> dict[str, Any]:
+def conventions(config: ScoringConfig, stored: bool) -> dict[str, Any]:
     """What was computed, word by word, to stand beside the figures."""
-    source = "; the reference's mu and sigma as stored in its file" if stored else ""
+    source = "; the reference's moments as stored in its file" if stored else ""
+    most = config.manifold_images
     return {
         "features": "fp32, of pictures quantised to 8 bits",
         "fid": f"unbiased covariances in float64, trace by Cholesky and eigvalsh{source}",
-        "precision_recall": {"k": k, "rule": "adm (distance <= radius)"},
+        "fid_infinity": "jackknife over groups of both sides (of the images alone against stored "
+        "moments)",
+        "sfid": "Fréchet distance of ADM's layer: mixed_6/conv, first 7 channels",
+        "inception_score": f"10 splits, {config.splits}"
+        + (" by seed 2020" if config.splits == "shuffled" else ""),
+        "kid": "unbiased, cubic polynomial kernel, all images",
+        "cmmd": "Gaussian kernel of width 10, biased, times 1000",
+        "precision_recall": {
+            "k": config.k,
+            "rule": f"{config.rule} (distance {'<=' if config.rule == 'adm' else '<'} radius)",
+            "images": most or "all",
+        },
+        "density_coverage": {"k": config.density_k, "rule": "strict", "images": most or "all"},
+        "authenticity": "share farther from the nearest real image than that is from its own; "
+        "copied: nearer than a third of the distance to the second nearest",
         "floor": "real images against other real images, the same counts",
         "colour": "means over images: HSV S; std of BT.709 luma; share of pixels with a channel "
         "at 0 or 255; Hasler and Süsstrunk's M3 on 0 to 255",
-        "interval": "95 %: Wilson for shares, Student's t for means over images",
+        "interval": "95 %, the reference held fixed: jackknife over groups of images; for shares "
+        "no narrower than Wilson's; over disjoint blocks for KID and splits for the Inception "
+        "score; Student's t for means over images",
     }

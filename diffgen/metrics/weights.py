@@ -18,7 +18,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # an arbitrary file can make torch raise anything
-        raise UserError(f"weights: {path} is no readable checkpoint: {_reason(error)}") from None
+        raise UserError(f"weights: {path} is no readable checkpoint: {reason(error)}") from None
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"weights: {path} holds no state dict: names with a tensor each")
     return state
@@ -35,10 +35,10 @@ def digest(path: Path) -> str:
 
 def mismatch(path: Path, extractor: str, error: Exception) -> UserError:
     """The complaint about weights of another network, which torch would not load."""
-    return UserError(f"weights: {path} does not fit the extractor {extractor}: {_reason(error)}")
+    return UserError(f"weights: {path} does not fit the extractor {extractor}: {reason(error)}")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The first telling words of an exception; torch lists every key and suggests unsafe ways."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = " ".join(lines[:2]) or type(error).__name__

@@ -122,8 +122,27 @@ def test_rank_deficient_sets(reals, fakes):
     real, fake = normal(reals, 30, 10), normal(fakes, 30, 11)
     value = frechet_distance(real, fake)
     assert value == pytest.approx(exact_distance(real, fake), abs=1e-10)
-    # From moments the zero eigenvalues cost digits, but it is the same distance.
-    assert value == pytest.approx(frechet_from_moments(moments(real), moments(fake)), abs=1e-3)
+    # The counts say which eigenvalues are 0, so moments lose nothing.
+    assert value == pytest.approx(frechet_from_moments(moments(real), moments(fake)), abs=1e-9)
+
+
+@pytest.mark.parametrize(("reals", "fakes"), [(100, 100), (100, 900), (900, 100)])
+def test_low_rank_in_many_dimensions(reals, fakes):
+    """Of unit variance, where a distance is some hundred."""
+    real, fake = normal(reals, 512, 21) / 512**0.5, normal(fakes, 512, 22) / 512**0.5
+    exact = exact_distance(real, fake)
+    assert frechet_distance(real, fake) == pytest.approx(exact, abs=1e-6)
+    first, second = moments(real), moments(fake)
+    assert frechet_from_moments(first, second) == pytest.approx(exact, abs=1e-5)
+
+
+@pytest.mark.parametrize(("reals", "fakes"), [(10, 60), (60, 10)])
+def test_low_rank_that_no_count_tells(reals, fakes):
+    """Eigenvalues that should be 0 then cost digits, but it is the same distance."""
+    real, fake = normal(reals, 30, 10) / 30**0.5, normal(fakes, 30, 11) / 30**0.5
+    first, second = (Moments(None, one.mean, one.cov) for one in (moments(real), moments(fake)))
+    expected = exact_distance(real, fake)
+    assert frechet_from_moments(first, second) == pytest.approx(expected, abs=1e-5)
 
 
 def repeated_feature(features: Tensor) -> Tensor:
@@ -175,6 +194,21 @@ def test_batches_and_shards_add_up(cuts, seed):
     assert found.count == 40
     torch.testing.assert_close(found.mean, expected.mean, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(found.cov, expected.cov, rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(cut=st.integers(1, 38), seed=st.integers(0, 10_000))
+def test_a_piece_can_be_taken_away(cut, seed):
+    features = normal(40, 5, seed) + 1e3
+    whole, part = MomentsAccumulator(5), MomentsAccumulator(5)
+    whole.update(features)
+    part.update(features[:cut])
+    found, expected = whole.without(part).compute(), moments(features[cut:])
+    assert found.count == 40 - cut
+    torch.testing.assert_close(found.mean, expected.mean, rtol=1e-12, atol=0)
+    torch.testing.assert_close(found.cov, expected.cov, rtol=1e-9, atol=1e-9)
+    assert (whole.count, part.count) == (40, cut)
+    torch.testing.assert_close(whole.compute().cov, moments(features).cov)
 
 
 def test_accumulating_survives_a_large_mean():
@@ -229,5 +263,9 @@ def test_unusable_moments_are_refused():
         frechet_from_moments(Moments(5, mean, cov), Moments(5, mean[:2], cov[:2, :2]))
     with pytest.raises(ValueError, match="cannot merge 2 features into 3"):
         MomentsAccumulator(3).merge(MomentsAccumulator(2))
+    with pytest.raises(ValueError, match="cannot take 0 rows of 2 features from 0 of 3"):
+        MomentsAccumulator(3).without(MomentsAccumulator(2))
+    with pytest.raises(ValueError, match="cannot take 0 rows of 3 features from 0 of 3"):
+        MomentsAccumulator(3).without(MomentsAccumulator(3))
     with pytest.raises(ValueError, match="at least 2 feature rows, got 0"):
         MomentsAccumulator(3).compute()

@@ -1,0 +1,38 @@
+"""How figures are named and written in every table. Nothing here loads torch."""
+
+from collections.abc import Sequence
+
+NAMES = {
+    "fid": "FID",
+    "fid_infinity": "FID at infinity",
+    "sfid": "sFID",
+    "inception_score": "Inception score",
+    "kid": "KID",
+    "cmmd": "CMMD",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "authenticity": "authenticity",
+    "copied": "copied",
+    "class_accuracy": "class accuracy",
+}
+"""Figures of a network's features, in the order they are told, and their names in a table."""
+SHARES = ("precision", "recall", "coverage", "authenticity", "copied")
+
+
+def shown(name: str, value: float, interval: Sequence[float] | None) -> str:
+    """A figure with its interval, (low, high), in brackets."""
+    text = number(name, value)
+    if interval is None:
+        return text
+    return f"{text} [{number(name, interval[0])}, {number(name, interval[1])}]"
+
+
+def number(name: str, value: float) -> str:
+    """A figure as a table shows it; distances are not shown below 0."""
+    if name == "class_accuracy":
+        return f"{value:.1%}"
+    if name in SHARES:
+        return f"{value:.3f}"
+    return f"{max(value, 0.0) if name in ('fid', 'sfid') else value:.4g}"

@@ -70,6 +70,8 @@ def _own_scores(run: Path, weights: str) -> list[dict[str, Any]]:
             content = json.loads(file.read_text("utf-8"))
             if isinstance(content, dict) and content.get("weights") == weights:
                 content["guidance"] = described(read_guidance(content["settings"]))
+                floor = content["floor"]
+                content["floor"] = floor and floor.get("scores", floor)  # earlier files: flat
                 found.append(content)
     return found
 
@@ -81,7 +83,8 @@ def _score_rows(contents: list[dict[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for content in contents:
-        scores, floor, drawn = content["scores"], content["floor"], content["settings"]
+        scores, drawn = content["scores"], content["settings"]
+        floor = content["floor"]
         rows.append(
             f"| {content['size']} | {'/'.join(Path(drawn['reference']).parts[-2:])} "
             f"| {drawn['scheduler']}, {drawn['steps']} | {content['guidance']} "

@@ -29,6 +29,11 @@ VERBS = {
     "eval": Verb(
         "diffgen.config.evaluate:EvaluateConfig", "diffgen.commands.evaluate:evaluate", "score"
     ),
+    "compare": Verb(
+        "diffgen.config.compare:CompareConfig",
+        "diffgen.commands.compare:compare",
+        "compare saved evaluations",
+    ),
     "resolutions": Verb(
         "diffgen.config.resolutions:ResolutionsConfig",
         "diffgen.commands.resolutions:resolutions",
@@ -38,6 +43,16 @@ VERBS = {
         "diffgen.config.guidance_sweep:GuidanceSweepConfig",
         "diffgen.commands.guidance_sweep:guidance_sweep",
         "score guidance rules at several scales",
+    ),
+    "evidence": Verb(
+        "diffgen.config.evidence:EvidenceConfig",
+        "diffgen.commands.evidence:evidence",
+        "compute the verdicts of claims again",
+    ),
+    "memorization": Verb(
+        "diffgen.config.memorization:MemorizationConfig",
+        "diffgen.commands.memorization:memorization",
+        "train on sets of N images, measure what is memorised",
     ),
     "convert": Verb(
         "diffgen.config.convert:ConvertConfig",

@@ -1,28 +1,37 @@
 """What evaluations of one source at one size share, opened and read once."""
 
+from pathlib import Path
+from typing import Any
+
+from diffgen.commands.digests import settings_digest
 from diffgen.commands.guide import load_together
 from diffgen.commands.left_out import tell_not_scored
 from diffgen.commands.load import Loaded
-from diffgen.commands.real_images import Part, Reference, open_reference
+from diffgen.commands.parts import Parts, remove
+from diffgen.commands.real_images import Part
+from diffgen.commands.real_sets import open_reference
 from diffgen.config.base import parse_size
 from diffgen.config.evaluate import DRAWN, EvaluateConfig
-from diffgen.config.source import Source
+from diffgen.config.networks import NetworksConfig
+from diffgen.config.sampling import SamplingConfig
 from diffgen.data.images import StoredImages
 from diffgen.device import chosen_device
 from diffgen.errors import UserError
 from diffgen.group import Group
-from diffgen.metrics.extractor import Extractor, load_extractor
-from diffgen.metrics.read import Reading, read
+from diffgen.metrics.extractor import load_extractor
+from diffgen.metrics.read import Extractors, Reading, read
+from diffgen.metrics.shards import Shards
 
 
 class Bench:
-    """A reference, an extractor, and when it is asked for the model.
+    """A reference, extractors, and when it is asked for the model.
 
     Every process of ``group`` must make one, and ask alike.
 
     Args:
         config: what to score against what, and how.
         group: this process's part.
+        parts: folder for what was seen of the real images, until ``close``.
         real: images that ``config.reference`` names, already opened; None: it is opened here.
 
     Raises:
@@ -30,7 +39,11 @@ class Bench:
     """
 
     def __init__(
-        self, config: EvaluateConfig, group: Group, real: StoredImages | None = None
+        self,
+        config: EvaluateConfig,
+        group: Group,
+        parts: Path,
+        real: StoredImages | None = None,
     ) -> None:
         self.config = config
         self.group = group
@@ -41,11 +54,14 @@ class Bench:
             if group.main:
                 tell_not_scored("reference", self.reference.left_out)
         with group.together(), group.main_first():
-            self.extractor = load_extractor(config.extractor, config.weights, device)
+            self.extractors = load_extractors(config, device)
         with group.together():
-            check_extractor(self.extractor, config, self.size, self.reference)
+            check_sides(self.extractors, self.size, drawn=config.reference in DRAWN)
+            self.reference.check(config, self.extractors)
+        self.parts = Parts(parts, self.extractors)
         self._loaded: Loaded | None = None
         self._real: tuple[Reading | None, Reading | None] | None = None
+        self._shards: list[Shards] = []
 
     def model(self, config: EvaluateConfig) -> Loaded:
         """The model, with the guide that ``config`` asks for; it is loaded once."""
@@ -61,9 +77,10 @@ class Bench:
         other = self.reference.other
         limits = [self.config.num_images, available, None if other is None else len(other)]
         count = min(limit for limit in limits if limit is not None)
-        if count <= self.config.k:
+        least = max(self.config.k, self.config.density_k)
+        if count <= least:
             raise UserError(
-                f"source: {self.config.source} has {count} images, k = {self.config.k} needs more"
+                f"source: {self.config.source} has {count} images, k = {least} needs more"
             )
         return count
 
@@ -71,32 +88,71 @@ class Bench:
         """Reference and floor, read once; ``names`` serve a reference that has none."""
         if self._real is None:
             images, other = self.reference.images, self.reference.other
-            first = self.read(images, len(images), images.class_names or names) if images else None
-            second = self.read(other, count, other.class_names or names) if other else None
+            first = self._read_real("reference", images, len(images), names) if images else None
+            second = self._read_real("floor", other, count, names) if other else None
             self._real = first, second
         return self._real
 
-    def read(self, part: Part, count: int, names: tuple[str, ...]) -> Reading:
-        """What the extractor sees in ``count`` stored images."""
-        batches = part.first(count).batches(self.config.batch_size, self.group)
-        return read(self.extractor, batches, count, names, self.group)
-
-
-def check_extractor(
-    extractor: Extractor, config: EvaluateConfig, size: str, reference: Reference
-) -> None:
-    """Raise UserError where the extractor cannot read this size or the stored statistics."""
-    least = max(extractor.min_side, 8 if config.reference in DRAWN else 1)
-    if min(parse_size(size)) < least:
-        raise UserError(f"size: {size} is too small; {extractor.name} needs {least} pixels a side")
-    if reference.stored is not None and len(reference.stored.mean) != extractor.num_features:
-        raise UserError(
-            f"reference: {config.reference} holds mu and sigma of {len(reference.stored.mean)} "
-            f"features, but {extractor.name} has {extractor.num_features}"
+    def read(self, part: Part, count: int, names: tuple[str, ...], shards: Shards) -> Reading:
+        """What the extractors see in ``count`` stored images."""
+        return read(
+            self.extractors,
+            part.first(count).batches,
+            shards,
+            self.config.batch_size,
+            self.group,
+            class_names=names,
+            keep=KEPT,
         )
 
+    def close(self) -> None:
+        """Forget what was seen of the real images."""
+        if self.group.main:
+            remove(*self._shards)
 
-def class_names(source: Source) -> tuple[str, ...]:
-    """A name for every class of a model, "" for those without."""
-    names = source.class_names[: source.num_classes]
-    return names + ("",) * (source.num_classes - len(names))
+    def _read_real(self, name: str, part: Part, count: int, names: tuple[str, ...]) -> Reading:
+        with self.group.together():
+            facts = part.first(count).facts(self.size)
+            shards = self.parts.shards(name, count, self.config.batch_size, facts)
+        self._shards.append(shards)
+        return self.read(part, count, part.class_names or names, shards)
+
+
+KEPT = 64
+"""Of a set, the first images that are kept as pictures."""
+
+
+def load_extractors(config: NetworksConfig, device: str) -> Extractors:
+    """The networks of a configuration by title; raises as ``load_extractor``."""
+    return {
+        named.title: load_extractor(
+            named.name, named.weights, device, named.resize, named.image_size
+        )
+        for named in config.extractors()
+    }
+
+
+def check_sides(extractors: Extractors, size: str, drawn: bool) -> None:
+    """Raise UserError where an extractor cannot read this size, or nothing can be ``drawn``."""
+    for title, extractor in extractors.items():
+        least = max(extractor.min_side, 8 if drawn else 1)
+        if min(parse_size(size)) < least:
+            raise UserError(f"size: {size} is too small; {title} needs {least} pixels a side")
+
+
+def facts_of(
+    config: EvaluateConfig, loaded: Loaded, labels: list[int], size: str
+) -> dict[str, Any]:
+    """All that decides the images drawn from a model."""
+    drawn = config.model_dump(mode="json", include={*SamplingConfig.model_fields, "seed"})
+    return {
+        "settings": drawn,
+        "weights": loaded.weights,
+        "guide": loaded.guide_weights,
+        "pipeline": settings_digest(loaded.source.pipeline),
+        "labels": labels,
+        "size": size,
+        "device": str(loaded.pipe.device),
+        "dtype": config.dtype,
+        "save": config.save and str(config.save.resolve()),
+    }

@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
 from diffgen.commands.digests import guide_digest, model_digests
 from diffgen.commands.evaluate import Scored
+from diffgen.commands.parts import remove
 from diffgen.commands.saved_scores import FREE
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.guidance import AutoGuidanceConfig, with_guidance
@@ -22,14 +22,13 @@ from diffgen.data.pixels import to_pil
 from diffgen.device import on_cpu
 from diffgen.files import locked, write_file, write_json
 from diffgen.group import Group
-from diffgen.metrics.read import Batch
 from diffgen.signals import Interrupted
 
 SPELLED = (*FREE, "source")  # the same model by another path is told by its weights
-NEEDED = {"settings", "weights", "model", "pictures", "scores", "floor", "counts"}
+NEEDED = {"settings", "weights", "model", "pictures", "scores", "intervals", "floor", "counts"}
 Models: TypeAlias = tuple[str, str, str | None]
-Score: TypeAlias = Callable[[EvaluateConfig, Callable[[Batch], object]], Scored]
-"""Evaluates, and shows every batch that is drawn."""
+Score: TypeAlias = Callable[[EvaluateConfig, Path], Scored]
+"""Evaluates, with a folder for what is not done yet."""
 
 
 @dataclass(frozen=True)
@@ -86,21 +85,15 @@ class Cell:
 
     def fill(self, group: Group, models: Models, score: Score) -> None:
         """Draw, score and save it. All processes must call it."""
-        shown: dict[int, Tensor] = {}
-
-        def show(batch: Batch) -> None:
-            numbers, images, _ = batch
-            first = zip(numbers, images, strict=True)
-            shown.update({k: image for k, image in first if k < self.pictures})
-
-        scored = score(self.config, show)
-        every = {k: z for part in group.everyones(shown) for k, z in part.items()}
+        scored = score(self.config, self.file.with_suffix(".parts"))
         with group.together():
             if group.main:
-                strip = torch.cat([every[k] for k in sorted(every)], dim=-1)
+                first = scored.readings.images.pictures[: self.pictures]
+                strip = torch.cat(list(first), dim=-1)
                 write_file(self.picture, to_pil(strip[None])[0].save)
                 more = {"pictures": self.pictures, "model": models[1]}
                 write_json(self.file, {**scored.content, **more})
+                remove(scored.shards)
 
 
 Table: TypeAlias = Mapping[Any, Cell]

@@ -24,8 +24,13 @@ def model_digests(source: str, vae: str | None = None) -> ModelDigests:
     """Read all files of the pipeline ``source`` names, and of ``vae``."""
     pipeline = resolve(source).pipeline
     folders = [pipeline] if vae is None else [pipeline, find_vae(vae).folder]
+    return ModelDigests(weights_digest(*folders), settings_digest(pipeline))
+
+
+def settings_digest(pipeline: Path) -> str:
+    """Of every JSON file below a folder."""
     settings = b"".join(path.read_bytes() for path in sorted(pipeline.rglob("*.json")))
-    return ModelDigests(weights_digest(*folders), hashlib.sha256(settings).hexdigest())
+    return hashlib.sha256(settings).hexdigest()
 
 
 def guide_digest(guidance: AutoGuidanceConfig, source: str) -> str:

@@ -1,18 +1,20 @@
 """``eval``: score a model, a folder of images or an ``.npz`` against held-out real images."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from functools import partial
-from importlib.metadata import version
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
+import torch
+from torch import Tensor
 
-from diffgen.commands.bench import Bench, class_names
+from diffgen.commands.bench import KEPT, Bench, facts_of
+from diffgen.commands.evaluation_report import write_report
 from diffgen.commands.left_out import tell_not_scored
 from diffgen.commands.load import Loaded
+from diffgen.commands.parts import Parts, remove, versions
 from diffgen.commands.real_images import Part
+from diffgen.commands.saved_images import save_batch
 from diffgen.commands.saved_scores import places, save
 from diffgen.config.base import parse_size
 from diffgen.config.data import FolderConfig
@@ -23,16 +25,18 @@ from diffgen.data.npz import NpzImages
 from diffgen.data.pixels import QUANTISATION
 from diffgen.data.source import build_images
 from diffgen.device import on_cpu
-from diffgen.group import Group, cut
-from diffgen.metrics.colour import colour_means
+from diffgen.group import Group
 from diffgen.metrics.read import Batch, Reading, read
-from diffgen.metrics.report import compare, conventions, missing, table
+from diffgen.metrics.report import Report, conventions, score_all, table
+from diffgen.metrics.shards import Shards
 from diffgen.sampling.batches import draw_batches, labels_in_turn
+from diffgen.seeding import stream_generator
 
 IN_TURN = "the classes in turn"
 AS_REFERENCE = "as in the reference: image k has the class of its picture k"
+AT_RANDOM = "random classes, that of image k from (seed, k)"
 AS_STORED = "as in the source"
-LIBRARIES = ("diffgen", "torch", "diffusers", "timm", "torch-fidelity")
+SCHEMA = "diffgen-evaluation/2"
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Readings:
     floor: Reading | None
     labels: str
     """Where the labels of ``images`` come from."""
+    order: Tensor
+    """(N,) places of ``images`` in the order of their source."""
     weights: str | None = None
     """Digest of the model's weights; None: the images were not drawn."""
     guide_weights: str | None = None
@@ -67,17 +73,22 @@ def evaluate(
         UserError: anything a user can mend; see its message.
     """
     group = group or Group.join(cpu=on_cpu(config.device))
-    scored = score(config, group, real)
+    with group.together():
+        parts = config.target(config.picture_size()).with_suffix(".parts")
+    bench = Bench(config, group, parts, real)
+    scored = score_on(bench, config, parts)
     if group.main:
         print(scored.text)
-        target = save(scored.content, config.out, config.target(scored.content["size"]))
+        target = save(scored.content, config.out, config.target(bench.size))
         print(f"saved as {target}")
+        if config.report is not None:
+            seen = scored.readings
+            real_part = bench.reference.images
+            write_report(config.report, scored.content, seen.images, seen.reference, real_part)
+            print(f"report {config.report}")
+        remove(scored.shards)
+    bench.close()
     group.leave()
-
-
-def colour_facts(reading: Reading) -> dict[str, Any]:
-    """The colours of a set of images, as JSON holds them."""
-    return {name: asdict(found) for name, found in colour_means(reading.colour).items()}
 
 
 class Scored(NamedTuple):
@@ -87,45 +98,41 @@ class Scored(NamedTuple):
     """Figures and settings, as JSON holds them."""
     text: str
     """A table of the figures."""
+    readings: Readings
+    """What was compared."""
+    shards: Shards
+    """What was seen of the images, until it is removed."""
 
 
-def score(
-    config: EvaluateConfig,
-    group: Group,
-    real: StoredImages | None = None,
-    show: Callable[[Batch], object] | None = None,
-) -> Scored:
-    """What ``evaluate`` finds; every process of ``group`` must call it.
+def score_on(bench: Bench, config: EvaluateConfig, parts: Path) -> Scored:
+    """Score on what is open already; every process of the bench's group must call it.
 
-    ``show`` is called with this process's batches of images drawn from a model.
+    Args:
+        bench: reference, extractors and model.
+        config: that of the bench, but for guidance and seed.
+        parts: folder for what is seen of the images.
 
     Raises:
         UserError: anything a user can mend; see its message.
     """
-    return score_on(Bench(config, group, real), config, show)
-
-
-def score_on(
-    bench: Bench, config: EvaluateConfig, show: Callable[[Batch], object] | None = None
-) -> Scored:
-    """``score`` on what is open already; ``config`` may differ in guidance and seed."""
-    evaluation = Evaluation(bench, config, show)
+    evaluation = Evaluation(bench, config, Parts(parts, bench.extractors))
     if is_npz(config.source) or is_image_folder(config.source):
-        readings = evaluation.read_stored()
+        readings, shards = evaluation.read_stored()
     else:
-        readings = evaluation.read_drawn()
-    return evaluation.scored(readings)
+        readings, shards = evaluation.read_drawn()
+    content, text = evaluation.scored(readings)
+    return Scored(content, text, readings, shards)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One source against one reference, at one size, through one extractor."""
+    """One source against one reference, at one size, through the extractors."""
 
     bench: Bench
     config: EvaluateConfig
-    show: Callable[[Batch], object] | None = None
+    parts: Parts
 
-    def read_stored(self) -> Readings:
+    def read_stored(self) -> tuple[Readings, Shards]:
         """Read images of a folder or ``.npz``, in a fixed random order: they may be sorted."""
         config, bench = self.config, self.bench
         path, reference = Path(config.source), bench.reference.images
@@ -139,86 +146,131 @@ class Evaluation:
             if bench.group.main:
                 tell_not_scored("source", part.left_out)
             count = bench.counted(len(part))
+            facts = {"path": str(path.resolve()), **part.first(count).facts(bench.size)}
+            shards = self.parts.shards("images", count, config.batch_size, facts)
         names = part.class_names or (reference.class_names if reference else ())
-        images = bench.read(part, count, names)
+        images = bench.read(part, count, names, shards)
         real, floor = bench.real(count, names)
-        return Readings(images, real, floor, AS_STORED, left_out=tuple(part.left_out))
+        order = torch.tensor(part.first(count).numbers).argsort()
+        left_out = tuple(part.left_out)
+        return Readings(images, real, floor, AS_STORED, order, left_out=left_out), shards
 
-    def read_drawn(self) -> Readings:
-        """Draw images from the model and read them.
-
-        Where the reference is a folder of the model's classes the images take its labels, so that
-        unequal shares of the classes do not count against the model.
-        """
-        bench = self.bench
-        loaded = bench.model(self.config)
-        names = class_names(loaded.source)
+    def read_drawn(self) -> tuple[Readings, Shards]:
+        """Draw images from the model and read them."""
+        bench, config = self.bench, self.config
+        loaded = bench.model(config)
+        names = loaded.source.every_name
         with bench.group.together():
             count = bench.counted()
         real, floor = bench.real(count, names)
-        labels, rule = labels_in_turn(count, len(names)), IN_TURN
-        part = bench.reference.images
-        stored = part is not None and isinstance(part.source, StoredImages)
-        if real is not None and stored and set(real.class_names) <= set(names):
-            same = [names.index(real.class_names[label]) for label in real.labels.tolist()]
-            labels, rule = [same[k % len(same)] for k in range(count)], AS_REFERENCE
-        batches = self._drawn(loaded, labels)
-        images = read(bench.extractor, batches, count, names, bench.group)
-        return Readings(images, real, floor, rule, loaded.weights, loaded.guide_weights)
+        labels, rule = self._labels(count, names, real)
+        with bench.group.together():
+            facts = facts_of(config, loaded, labels, bench.size)
+            shards = self.parts.shards("images", count, config.batch_size, facts)
 
-    def scored(self, readings: Readings) -> Scored:
+        def draw(batches: Sequence[range]) -> Iterator[Batch]:
+            return self._drawn(loaded, names, labels, batches)
+
+        images = read(
+            bench.extractors,
+            draw,
+            shards,
+            config.batch_size,
+            bench.group,
+            class_names=names,
+            keep=KEPT,
+            describe="drawing",
+        )
+        weights = loaded.weights, loaded.guide_weights
+        return Readings(images, real, floor, rule, torch.arange(count), *weights), shards
+
+    def scored(self, readings: Readings) -> tuple[dict[str, Any], str]:
         """The figures, and a table of them."""
-        bench = self.bench
-        extractor, stored = bench.extractor, bench.reference.stored
-        score = partial(compare, readings.reference, stored, k=self.config.k, extractor=extractor)
-        scores = score(readings.images)
-        floor = score(readings.floor) if readings.floor else None
+        bench, config = self.bench, self.config
+        report = score_all(
+            bench.extractors,
+            readings.images,
+            readings.reference,
+            readings.floor,
+            config,
+            stored=bench.reference.moments,
+            order=readings.order,
+            balanced=readings.labels in (IN_TURN, AS_REFERENCE),
+        )
+        for seen in report.seen:
+            seen.images.notes.extend(bench.reference.notes(seen.extractor))
         sets = {
             "images": readings.images,
             "reference": readings.reference,
             "floor": readings.floor,
         }
-        counts = {name: len(part.labels) if part else 0 for name, part in sets.items()}
-        source, reference = self.config.source, self.config.reference
-        against = f"{counts['reference']} real ones" if counts["reference"] else reference
-        text = "\n".join(
-            [
-                f"\n{source} at {bench.size}: {counts['images']} images against {against}",
-                f"labels: {readings.labels}",
-                table(scores, floor, readings.reference, extractor),
-            ]
-        )
-        real, seen = bench.reference.images, readings.reference
+        counts = {name: part.count if part else 0 for name, part in sets.items()}
+        real = bench.reference.images
         content = {
-            "schema": "diffgen-evaluation/1",
+            "schema": SCHEMA,
+            "profile": config.profile,
             "weights": readings.weights,
             "guide_weights": readings.guide_weights,
-            "scores": asdict(scores),
-            "floor": floor and asdict(floor),
-            "reference_colour": seen and colour_facts(seen),
-            "not_available": missing(scores, extractor),
-            "extractor": extractor.facts(),
+            **report.content(),
             "counts": counts,
             "size": bench.size,
             "labels": readings.labels,
             "label_counts": {name: part and part.label_counts() for name, part in sets.items()},
-            "settings": self.config.model_dump(mode="json"),
-            "places": places(self.config),
-            "beside": Path(source).is_dir(),
+            "settings": config.model_dump(mode="json"),
+            "places": places(config),
+            "beside": Path(config.source).is_dir(),
             "reference_data": real and real.settings,
+            "reference_file": bench.reference.header,
             "left_out": {"images": readings.left_out, "reference": bench.reference.left_out},
             "quantisation": QUANTISATION,
-            "conventions": conventions(self.config.k, stored),
+            "conventions": conventions(config, bool(bench.reference.stored)),
             "processes": bench.group.world,
-            "versions": {name: version(name) for name in LIBRARIES},
+            "versions": versions(),
         }
-        return Scored(content, text)
+        return content, self._text(report, counts, readings.labels)
 
-    def _drawn(self, loaded: Loaded, labels: list[int]) -> Iterator[Batch]:
-        """This process's batches of drawn images."""
+    def _text(self, report: Report, counts: dict[str, int], labels: str) -> str:
+        config = self.config
+        against = f"{counts['reference']} real ones" if counts["reference"] else config.reference
+        profile = f"profile {config.profile}, " if config.profile else ""
+        return "\n".join(
+            [
+                f"\n{config.source} at {self.bench.size}: {profile}{counts['images']} images "
+                f"against {against}",
+                f"labels: {labels}",
+                table(report),
+            ]
+        )
+
+    def _labels(
+        self, count: int, names: tuple[str, ...], real: Reading | None
+    ) -> tuple[list[int], str]:
+        """The class of every image to draw, and the rule in words.
+
+        Where the reference is a folder of the model's classes the images take its labels, so that
+        unequal shares of the classes do not count against the model.
+        """
+        config, part = self.config, self.bench.reference.images
+        if config.labels == "random" and names:
+            every = [stream_generator(config.seed, "label", k) for k in range(count)]
+            return [int(torch.randint(len(names), (), generator=g)) for g in every], AT_RANDOM
+        stored = part is not None and isinstance(part.source, StoredImages)
+        follows = config.labels == "auto" and stored
+        if real is not None and follows and set(real.class_names) <= set(names):
+            same = [names.index(real.class_names[label]) for label in real.labels.tolist()]
+            return [same[k % len(same)] for k in range(count)], AS_REFERENCE
+        return labels_in_turn(count, len(names)), IN_TURN
+
+    def _drawn(
+        self,
+        loaded: Loaded,
+        names: tuple[str, ...],
+        labels: list[int],
+        batches: Sequence[range],
+    ) -> Iterator[Batch]:
+        """These batches of images from the model."""
         height, width = parse_size(self.bench.size)
-        config, group = self.config, self.bench.group
-        mine = group.deal(cut(len(labels), config.batch_size))
+        config = self.config
         drawn = draw_batches(
             loaded.pipe,
             config,
@@ -226,14 +278,10 @@ class Evaluation:
             height=height,
             width=width,
             seed=config.seed,
-            batches=mine,
+            batches=batches,
             guide=loaded.guide,
         )
-        total = sum(map(len, mine))
-        with tqdm(total=total, unit="img", desc="drawing", disable=not group.main) as bar:
-            for batch in drawn:
-                read = (batch.numbers, batch.images, batch.labels)
-                if self.show is not None:
-                    self.show(read)
-                yield read
-                bar.update(len(batch.numbers))
+        for batch in drawn:
+            if config.save is not None:
+                save_batch(config.save, batch, names)
+            yield batch.numbers, batch.images, batch.labels

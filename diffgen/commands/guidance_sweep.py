@@ -1,7 +1,9 @@
 """``guidance-sweep``: guidance rules against scales, as a table, a plot and a picture grid."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,8 +38,14 @@ def guidance_sweep(config: GuidanceSweepConfig) -> None:
 
 def scorer(cells: Cells, group: Group) -> Score:
     """Evaluates cell after cell with the model and the real images opened once."""
-    bench = Bench(next(iter(cells.values())).config, group)
-    return lambda config, show: score_on(bench, config, show)
+    first = next(iter(cells.values()))
+    bench = Bench(first.config, group, real_parts(first.file.parent))
+    return partial(score_on, bench)
+
+
+def real_parts(folder: Path) -> Path:
+    """What is seen of the real images, until the sweep is done."""
+    return folder / "real.parts"
 
 
 def sweep_cells(config: GuidanceSweepConfig) -> Cells:
@@ -98,22 +106,20 @@ def report(config: GuidanceSweepConfig, cells: Cells) -> None:
     write_file(config.out / "plot.png", draw_plot(lines, real))
     grid = contact_sheet(list(strips(config, cells, some["size"])), scale=1)
     write_file(config.out / "grid.png", grid.save)
+    shutil.rmtree(real_parts(config.out / "cells"), ignore_errors=True)
     print(f"\n{text}\n\nsaved as {config.out}/sweep.json, sweep.md, plot.png and grid.png")
 
 
 def figures(content: dict[str, Any]) -> dict[str, float | None]:
     """The figures of one cell, by name."""
-    return _flat(content["scores"], content["scores"]["colour"])
+    return {name: content["scores"].get(name) for name in FIGURES}
 
 
 def real_figures(content: dict[str, Any]) -> dict[str, float | None]:
     """What real images get: against others, and the colours of the reference."""
-    return _flat(content["floor"] or {}, content["reference_colour"] or {})
-
-
-def _flat(scores: dict[str, Any], colour: dict[str, Any]) -> dict[str, float | None]:
-    shares = {name: scores.get(name) for name in FIGURES if name not in MEASURES}
-    return shares | {name: colour[name]["mean"] if colour else None for name in MEASURES}
+    floor = content["floor"]["scores"] if content["floor"] else {}
+    colours = content["reference_colour"] or {}
+    return {name: floor.get(name) for name in FIGURES} | colours
 
 
 def averaged(of_seeds: list[dict[str, float | None]]) -> Means:

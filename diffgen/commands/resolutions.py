@@ -1,19 +1,20 @@
 """``resolutions``: models against sizes, as a table and a picture grid, cell by cell."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from PIL import Image
 
+from diffgen.commands.bench import Bench
 from diffgen.commands.cells import Cell, fill_table
-from diffgen.commands.evaluate import Scored, score
+from diffgen.commands.evaluate import Scored, score_on
 from diffgen.config.base import parse_size
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.resolutions import ResolutionsConfig
 from diffgen.files import write_file, write_json
 from diffgen.group import Group
-from diffgen.metrics.read import Batch
 from diffgen.sampling.sheet import Row, contact_sheet, enlarged
 
 Cells: TypeAlias = Mapping[tuple[str, str], Cell]
@@ -44,9 +45,12 @@ def table_cells(config: ResolutionsConfig) -> Cells:
     }
 
 
-def scored(group: Group, config: EvaluateConfig, show: Callable[[Batch], object]) -> Scored:
+def scored(group: Group, config: EvaluateConfig, parts: Path) -> Scored:
     """The evaluation of a cell."""
-    return score(config, group, show=show)
+    bench = Bench(config, group, parts)
+    found = score_on(bench, config, parts)
+    bench.close()
+    return found
 
 
 def report(config: ResolutionsConfig, cells: Cells) -> None:
@@ -75,31 +79,34 @@ def report(config: ResolutionsConfig, cells: Cells) -> None:
 
 
 def _figures(content: dict[str, Any]) -> dict[str, Any]:
-    names = ("scores", "floor", "counts", "weights")
+    names = ("scores", "intervals", "floor", "counts", "weights")
     return {name: content[name] for name in names}
 
 
 def markdown(
     rows: list[str], sizes: list[str], cells: dict[tuple[str, str], dict[str, Any]]
 ) -> Iterator[str]:
-    """FID, and the share read as the class asked for with its 95 % interval, a cell each."""
+    """FID, and the share read as the class asked for, each with its 95 % interval, a cell each."""
     yield f"| | {' | '.join(sizes)} |"
     yield "|---|" + "---|" * len(sizes)
     for row in rows:
         yield (
-            f"| {row.replace('|', '/')} | "
-            + " | ".join(_cell(cells[row, s]["scores"]) for s in sizes)
-            + " |"
+            f"| {row.replace('|', '/')} | " + " | ".join(_cell(cells[row, s]) for s in sizes) + " |"
         )
     floors = [cells[rows[0], size]["floor"] for size in sizes]
-    yield "| real against real | " + " | ".join(_cell(floor) for floor in floors) + " |"
+    if all(floors):
+        yield "| real against real | " + " | ".join(map(_cell, floors)) + " |"
 
 
-def _cell(scores: dict[str, Any]) -> str:
+def _cell(figures: dict[str, Any]) -> str:
+    scores, intervals = figures["scores"], figures["intervals"]
     fid = f"{max(scores['fid'], 0):.3g}"
+    if intervals["fid"] is not None:
+        low, high = intervals["fid"]
+        fid += f" [{max(low, 0):.3g}, {max(high, 0):.3g}]"
     if scores["class_accuracy"] is None:
         return fid
-    low, high = scores["class_accuracy_interval"]
+    low, high = intervals["class_accuracy"]
     return f"{fid}; {scores['class_accuracy']:.1%} [{low:.1%}, {high:.1%}]"
 
 

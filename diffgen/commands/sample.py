@@ -23,6 +23,7 @@ from diffgen.files import locked, write_file
 from diffgen.group import Group, cut
 from diffgen.sampling.batches import draw_batches, labels_in_turn, set_up
 from diffgen.sampling.folder import SampleFolder
+from diffgen.sampling.labels import file_name
 from diffgen.sampling.sheet import contact_sheet, wrap
 from diffgen.signals import Interrupted
 
@@ -98,9 +99,10 @@ def planned(config: SampleConfig, source: Source) -> list[list[Picture]]:
     chosen = class_indices(config.classes, source)
     labels = labels_in_turn(config.num_images, source.num_classes, chosen)
     sizes = config.size or ["{}x{}".format(*source.sample_size)]
+    names = source.every_name
 
     def picture(size: str, k: int) -> Picture:
-        name = class_name(source, labels[k])
+        name = file_name(names, labels[k])
         file = Path(size) / f"{name}-seed{config.seed}-{k:05d}.png"
         return Picture(file, size, name, labels[k], k)
 
@@ -160,14 +162,6 @@ def draw_sheets(out: Path, pictures: list[Picture]) -> None:
                 images.append(image.copy())
         sheet = contact_sheet(wrap(size, images, 8))
         write_file(out / f"sheet-{size}.png", sheet.save)
-
-
-def class_name(source: Source, label: int) -> str:
-    """A name fit for a file."""
-    if label >= source.num_classes:
-        return "unconditional"
-    name = source.class_names[label] if label < len(source.class_names) else f"class{label}"
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
 def sidecar(config: SampleConfig, loaded: Loaded, pictures: list[Picture]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from diffgen.errors import UserError
 from diffgen.files import locked, write_json
 
 # Settings that leave the figures as they are, or of which other fields tell more.
-FREE = ("out", "device", "batch_size", "decode_batch_size", "on_error")
+FREE = ("out", "save", "report", "device", "batch_size", "decode_batch_size", "on_error")
 DEFAULTS = EvaluateConfig(source="").model_dump(mode="json")
 TOLD_ELSEWHERE = ("source", "reference", "vae", "weights", "size")
 FREE_OF_DATA = ("crop", "crop_scale", "crop_share", "flip", "on_error")

@@ -24,6 +24,26 @@ def _too_small(size: Size) -> Iterator[str]:
         yield f"data.size: {size} is too small; both sides must be 8 pixels or more"
 
 
+def parse_subset(text: str) -> tuple[int, int | None]:
+    """``"10:500"`` -> (10, 500), ``"10:"`` -> (10, None). Raises ValueError on anything else."""
+    match = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", text)
+    if match is None:
+        raise ValueError("must be START:STOP, for example 0:1000, :1000 or 1000:")
+    start, stop = int(match[1] or 0), int(match[2]) if match[2] else None
+    if stop is not None and stop <= start:
+        raise ValueError("the stop must lie beyond the start")
+    return start, stop
+
+
+def _normal_subset(text: str) -> str:
+    start, stop = parse_subset(text)
+    return f"{start}:{'' if stop is None else stop}"
+
+
+Subset = Annotated[str, AfterValidator(_normal_subset)]
+"""START:STOP; ``parse_subset`` gives the numbers."""
+
+
 class ShapesConfig(FittedConfig):
     """Drawn scenes of two objects on a soft gradient, made on the fly at any size.
 
@@ -32,6 +52,8 @@ class ShapesConfig(FittedConfig):
 
     kind: Literal["shapes"] = "shapes"
     """Source of the images."""
+    subset: Subset | None = None
+    """Keep the images START:STOP of the list, counted from 0; either end may be left out."""
 
     def problems(self) -> Iterator[str]:
         """Yield a size too small to draw at."""
@@ -51,27 +73,13 @@ class DigitsConfig(Section):
     """Source of the images."""
     size: Size = "16x16"
     """Height x width of a training image, or its area where images keep their shape [pixels]."""
+    subset: Subset | None = None
+    """Keep the images START:STOP of the list, counted from 0; either end may be left out."""
     mixed_sizes: ClassVar[bool] = False
 
     def problems(self) -> Iterator[str]:
         """Yield a size too small to draw at."""
         yield from _too_small(self.size)
-
-
-def parse_subset(text: str) -> tuple[int, int | None]:
-    """``"10:500"`` -> (10, 500), ``"10:"`` -> (10, None). Raises ValueError on anything else."""
-    match = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", text)
-    if match is None:
-        raise ValueError("must be START:STOP, for example 0:1000, :1000 or 1000:")
-    start, stop = int(match[1] or 0), int(match[2]) if match[2] else None
-    if stop is not None and stop <= start:
-        raise ValueError("the stop must lie beyond the start")
-    return start, stop
-
-
-def _normal_subset(text: str) -> str:
-    start, stop = parse_subset(text)
-    return f"{start}:{'' if stop is None else stop}"
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -92,7 +100,7 @@ class FolderConfig(StoredImagesConfig):
     files: Path | None = None
     """Text file that lists the images, a path relative to the folder on every line, in that
     order; none: every image below the folder, in the order of their names."""
-    subset: Annotated[str, AfterValidator(_normal_subset)] | None = None
+    subset: Subset | None = None
     """Keep the images START:STOP of the list, counted from 0; either end may be left out."""
     subset_seed: int | None = Field(default=None, ge=0)
     """Take the subset from the list shuffled by this seed; none: from the list as it is."""

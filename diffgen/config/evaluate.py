@@ -14,12 +14,8 @@ from diffgen.config.guide import guidance_problems
 from diffgen.config.npz import inspect_npz
 from diffgen.config.pictures import is_image_folder, is_npz, own_size, sample_folders
 from diffgen.config.process import solver_problems
-from diffgen.config.sampling import (
-    Device,
-    Dtype,
-    SamplingConfig,
-    device_problems,
-)
+from diffgen.config.sampling import Device, Dtype, SamplingConfig, device_problems
+from diffgen.config.scoring import ScoringConfig
 from diffgen.config.source import position_problems, resolve, size_problems, vae_problems
 from diffgen.config.train import unwritable
 from diffgen.errors import UserError
@@ -27,34 +23,19 @@ from diffgen.errors import UserError
 DRAWN = ("shapes", "digits")
 
 
-class EvaluateConfig(SamplingConfig):
+class EvaluateConfig(SamplingConfig, ScoringConfig):
     """Score a model, a folder of images or an .npz against held-out real images."""
 
     source: CliPositionalArg[str]
     """Run folder, pipeline folder or hub id of a model, a folder of images, or an .npz of them."""
     vae: str | None = None
     """Folder or hub id of the VAE that decodes a model of latents; none: the one it comes with."""
-    reference: str = "shapes"
-    """Real images: shapes or digits (their held-out split), a folder, or an .npz of images or of
-    Inception's mu and sigma."""
-    extractor: str = "reader"
-    """Network whose features are compared: reader (diffgen's own), inception (that of FID), or
-    any timm model by name, for example resnet50.a1_in1k."""
-    weights: Path | None = None
-    """The extractor's weights, safetensors or a state dict; none: downloaded by name."""
     size: Size | None = None
     """HEIGHTxWIDTH everything is drawn at, or cropped to where a picture differs [pixels]; none:
     as the source is, and a reference of another size is refused."""
-    num_images: int = Field(default=512, ge=8)
-    """Images drawn from the model, and real ones, as far as there are so many [count]."""
-    floor: bool = True
-    """Score real images against other real images too, which takes half of a folder or .npz given
-    as reference; no: all of it is the reference, and num_images may exceed it."""
     on_error: Literal["raise", "skip"] = "raise"
     """A damaged file in a folder of images stops the evaluation, or is named, counted and left
     out."""
-    k: int = Field(default=3, ge=1)
-    """Nearest neighbour that gives the radius for precision and recall [count]."""
     seed: int = Field(default=0, ge=0)
     """Seed of the drawn images' noise."""
     device: Device = "auto"
@@ -63,6 +44,12 @@ class EvaluateConfig(SamplingConfig):
     """Arithmetic of the model; bf16 needs a GPU. The extractor is always fp32."""
     out: Path | None = None
     """JSON file for the figures and settings; none: beside the source, evaluation-*.json."""
+    report: Path | None = None
+    """Page of the figures and settings with pictures (.html), or of their tables alone (.md); none:
+    neither is written."""
+    save: Path | None = None
+    """Folder that keeps the images drawn from a model, as PNGs, a sub-folder a class; none: no
+    image touches the disk."""
 
     def problems(self) -> Iterator[str]:
         """Yield mistakes that show only beside the model's and the reference's files."""
@@ -73,16 +60,13 @@ class EvaluateConfig(SamplingConfig):
                 self.picture_size()
             except UserError as error:
                 yield str(error)
-        if self.weights is not None:
-            if self.extractor == "reader":
-                yield "weights: the reader brings its own; name another extractor to use them"
-            if not self.weights.is_file():
-                yield f"weights: {self.weights} does not exist or is no file"
+        yield from self.scoring_problems()
         yield from device_problems(self.device, "dtype", self.dtype == "bf16")
         if self.out is not None and self.out.is_dir():
             yield f"out: {self.out} is a folder; name a JSON file, for example {self.out}/eval.json"
         else:
             yield from unwritable("out", (self.out or self.target("")).parent)
+        yield from self._report_problems()
 
     def picture_size(self) -> str:
         """HEIGHTxWIDTH everything is drawn, read or cropped at.
@@ -124,6 +108,18 @@ class EvaluateConfig(SamplingConfig):
         parts += [self.extractor if self.extractor != "reader" else ""]
         return folder / f"{'-'.join(part for part in parts if part)}.json"
 
+    def _report_problems(self) -> Iterator[str]:
+        if self.report is None:
+            return
+        if self.report.suffix not in (".html", ".md"):
+            yield f"report: {self.report} must end in .html (a page with pictures) or .md (tables)"
+        elif self.report.is_dir():
+            yield f"report: {self.report} is a folder; name a file, {self.report}/report.html"
+        elif self.out is not None and self.report.absolute() == self.out.absolute():
+            yield f"report: {self.report} is the file of out too; give each its own"
+        else:
+            yield from unwritable("report", self.report.parent)
+
     def _source_problems(self) -> Iterator[str]:
         place = Path(self.source)
         pictures = is_npz(self.source) or is_image_folder(self.source)
@@ -162,7 +158,7 @@ class EvaluateConfig(SamplingConfig):
             except UserError as error:
                 yield str(error)
                 return
-            if not found.count and self.extractor != "inception":
+            if not found.count and found.header is None and self.extractor != "inception":
                 yield (
                     f"reference: {place} holds only mu and sigma, which belong to Inception's "
                     f"features; give --extractor inception (got {self.extractor})"

@@ -20,6 +20,7 @@ from diffgen.config.guidance import (
 )
 from diffgen.config.pictures import is_image_folder, is_npz
 from diffgen.config.sampling import Device, Dtype, WalkConfig
+from diffgen.config.scoring import ScoringConfig
 from diffgen.config.source import resolve
 from diffgen.config.train import unwritable
 from diffgen.errors import UserError
@@ -49,7 +50,7 @@ class RuleConfig(Section):
         return found if found.effective else CFGConfig(scale=1.0)
 
 
-class GuidanceSweepConfig(WalkConfig):
+class GuidanceSweepConfig(WalkConfig, ScoringConfig):
     """Score guidance rules at several scales: a line a rule, beside the real floor.
 
     Cells that are there already are kept: the same command goes on where it was stopped.
@@ -70,17 +71,9 @@ class GuidanceSweepConfig(WalkConfig):
     intervals."""
     vae: str | None = None
     """Folder or hub id of the VAE that decodes a model of latents; none: the one it comes with."""
-    reference: str = "shapes"
-    """Real images: shapes or digits (their held-out split), a folder, or an .npz."""
-    extractor: str = "reader"
-    """Network whose features are compared: reader, inception, or any timm model by name."""
-    weights: Path | None = None
-    """The extractor's weights, safetensors or a state dict; none: downloaded by name."""
     size: Size | None = None
     """HEIGHTxWIDTH everything is drawn at [pixels]; none: as trained."""
-    num_images: int = Field(default=512, ge=8)
-    """Images drawn a cell, and real ones [count]."""
-    pictures: int = Field(default=4, ge=1)
+    pictures: int = Field(default=4, ge=1, le=64)
     """Images of every cell that the picture grid shows, the first ones [count]."""
     device: Device = "auto"
     """Where to compute; auto: a GPU if there is one."""

@@ -1,16 +1,19 @@
 """``.npz`` files of images or statistics in ADM's layout, judged by their headers without torch.
 
 guided-diffusion's samplers write, and its evaluator reads, ``arr_0`` (images) with optional
-``arr_1`` (labels); its reference files add ``mu`` and ``sigma`` of Inception's 2,048 features
-(and ``mu_s``, ``sigma_s`` of its spatial ones, which diffgen passes over). Pickled content is
-refused by its header and never loaded.
+``arr_1`` (labels); its reference files add ``mu`` and ``sigma`` of Inception's 2,048 features, and
+``mu_s`` and ``sigma_s`` of its 2,023 spatial ones. The files that ``eval/reference.py`` writes have
+these too, ``TITLE.mu``, ``TITLE.sigma`` and so on for other networks, and ``header``: JSON that
+says how everything was taken. Pickled content is refused by its header and never loaded.
 """
 
+import json
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.lib import format as npy
@@ -19,6 +22,14 @@ from diffgen.errors import UserError
 
 LAYOUT = "arr_0 (N, height, width, 3) uint8, optional arr_1 (N,) labels"
 
+
+INCEPTION = "inception"
+"""Title of the network that ``mu`` and ``sigma`` belong to."""
+LAYERS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
+"""Names of the moments of a network's layers."""
+SCHEMA = "diffgen-reference/1"
+Layers: TypeAlias = Mapping[str, tuple[str, str]]
+"""Of each layer the names of its mean and its covariance."""
 
 # What zipfile and numpy raise on a damaged, encrypted or oddly packed archive.
 UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile)
@@ -42,8 +53,10 @@ class NpzFile:
     size: tuple[int, int] | None
     """Height x width of its images [pixels]."""
     labelled: bool
-    num_features: int | None
-    """Width of ``mu`` and ``sigma``; None: it has none."""
+    statistics: Mapping[str, Layers]
+    """By the title of a network, that of ``mu`` and ``sigma`` being inception."""
+    header: Mapping[str, Any] | None = field(default=None)
+    """What a file of ``eval/reference.py`` says of itself; None: it is of another tool."""
 
 
 def inspect_npz(path: Path, field: str) -> NpzFile:
@@ -54,28 +67,64 @@ def inspect_npz(path: Path, field: str) -> NpzFile:
             images nor statistics.
     """
     headers = _headers(path, field)
-    for name in ("arr_0", "arr_1", "mu", "sigma"):
-        if name in headers and headers[name].dtype.hasobject:
+    for name, found in headers.items():
+        if found.dtype.hasobject and name in _known(headers):
             raise UserError(
                 f"{field}: {name} in {path} is pickled objects, which are never loaded; "
                 f"it must be {LAYOUT}"
             )
-    images, mu, sigma = (headers.get(name) for name in ("arr_0", "mu", "sigma"))
-    if images is None and (mu is None or sigma is None):
+    images, statistics = headers.get("arr_0"), _statistics(headers)
+    if images is None and not statistics:
         raise UserError(
             f"{field}: {path} holds {', '.join(sorted(headers)) or 'nothing'}; "
             f"it must hold {LAYOUT}, or mu and sigma"
         )
     if images is not None:
         _check_images(path, field, images, headers.get("arr_1"))
-    if mu is not None and sigma is not None:
-        _check_moments(path, field, mu, sigma)
+    for layers in statistics.values():
+        for mean, cov in layers.values():
+            _check_moments(path, field, (mean, headers[mean]), (cov, headers[cov]))
     return NpzFile(
         count=images.shape[0] if images else 0,
         size=(images.shape[1], images.shape[2]) if images else None,
         labelled=images is not None and "arr_1" in headers,
-        num_features=mu.shape[0] if mu and sigma else None,
+        statistics=statistics,
+        header=_own_header(path, field, statistics) if "header" in headers else None,
     )
+
+
+def _statistics(headers: Mapping[str, Header]) -> dict[str, Layers]:
+    """The moments a file holds, those of inception first."""
+    titles = ["", *sorted(n.removesuffix(".mu") for n in headers if n.endswith(".mu"))]
+    found: dict[str, Layers] = {}
+    for title in titles:
+        named = {
+            layer: (f"{title}.{mean}", f"{title}.{cov}") if title else (mean, cov)
+            for layer, (mean, cov) in LAYERS.items()
+        }
+        layers = {k: pair for k, pair in named.items() if all(name in headers for name in pair)}
+        if "features" in layers:
+            found[title or INCEPTION] = layers
+    return found
+
+
+def _known(headers: Mapping[str, Header]) -> set[str]:
+    """The arrays that are read."""
+    names = {"arr_0", "arr_1", "header", *(name for pair in LAYERS.values() for name in pair)}
+    return names | {
+        name for name in headers if name.endswith((".mu", ".sigma", ".mu_s", ".sigma_s"))
+    }
+
+
+def _own_header(path: Path, field: str, statistics: Mapping[str, Layers]) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            header: dict[str, Any] = json.loads(str(arrays["header"]))
+        if header["schema"] != SCHEMA or not statistics.keys() <= header["extractors"].keys():
+            raise ValueError(f"schema {header['schema']}")
+    except (*UNREADABLE, KeyError, TypeError) as error:
+        raise UserError(f"{field}: the header of {path} cannot be read: {error}") from None
+    return header
 
 
 def read_header(stream: IO[bytes]) -> Header:
@@ -121,10 +170,14 @@ def _check_images(path: Path, field: str, images: Header, labels: Header | None)
         )
 
 
-def _check_moments(path: Path, field: str, mu: Header, sigma: Header) -> None:
-    floating = mu.dtype.kind == sigma.dtype.kind == "f"
-    if not floating or len(mu.shape) != 1 or sigma.shape != 2 * mu.shape or 0 in mu.shape:
+def _check_moments(
+    path: Path, field: str, mean: tuple[str, Header], cov: tuple[str, Header]
+) -> None:
+    (mu, first), (sigma, second) = mean, cov
+    floating = first.dtype.kind == second.dtype.kind == "f"
+    shapes = len(first.shape) == 1 and second.shape == 2 * first.shape and 0 not in first.shape
+    if not floating or not shapes:
         raise UserError(
-            f"{field}: mu and sigma in {path} are {mu.dtype} {mu.shape} and "
-            f"{sigma.dtype} {sigma.shape}; they must be floating (D,) and (D, D)"
+            f"{field}: {mu} and {sigma} in {path} are {first.dtype} {first.shape} and "
+            f"{second.dtype} {second.shape}; they must be floating (D,) and (D, D)"
         )

@@ -13,6 +13,7 @@ from diffgen.config.base import Size, parse_size
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.positions import PositionOverrides
 from diffgen.config.sampling import Device, Dtype, SamplingConfig, TimeShift
+from diffgen.config.scoring import ScoringConfig
 from diffgen.config.source import resolve, size_problems
 from diffgen.config.train import unwritable
 from diffgen.errors import UserError
@@ -45,7 +46,7 @@ READABLE = 16  # the reader's shortest side [pixels]
 OVERRIDES = (*PositionOverrides.model_fields, "time_shift")
 
 
-class ResolutionsConfig(SamplingConfig):
+class ResolutionsConfig(SamplingConfig, ScoringConfig):
     """Score models at several sizes: a row a model, a column a size, beside the real floor.
 
     Cells that are there already are kept: the same command goes on where it was stopped.
@@ -59,11 +60,9 @@ class ResolutionsConfig(SamplingConfig):
     sizes: list[Size] = Field(default=[])
     """HEIGHTxWIDTH of the columns [pixels]; none: 3/4, 1, 1.5 and 2 times the size of the first
     model, and both shapes of 1 to 2, as far as every model can be drawn and read at them."""
-    reference: str = "shapes"
-    """Real images, drawn or cropped at each size: shapes or digits (held out), or a folder."""
     num_images: int = Field(default=256, ge=8)
     """Images drawn a cell, and real ones [count]."""
-    pictures: int = Field(default=4, ge=1)
+    pictures: int = Field(default=4, ge=1, le=64)
     """Images of every cell that the picture grid shows, the first ones [count]."""
     seed: int = Field(default=0, ge=0)
     """Image k of every cell starts from the noise of (seed, k)."""
@@ -80,7 +79,7 @@ class ResolutionsConfig(SamplingConfig):
 
     def cell(self, row: RowConfig, size: Size | None) -> EvaluateConfig:
         """The evaluation that fills a cell; without a size: at the model's own."""
-        shared = ("reference", "num_images", "seed", "device", "dtype")
+        shared = (*ScoringConfig.model_fields, "seed", "device", "dtype")
         settings: dict[str, Any] = {name: getattr(self, name) for name in shared}
         for name in SamplingConfig.model_fields:
             own = getattr(row, name, None)

@@ -54,6 +54,12 @@ class Source:
     """It is a DiTPipeline of diffusers, to be read into diffgen's model."""
 
     @property
+    def every_name(self) -> tuple[str, ...]:
+        """A name for every class, "" for those without."""
+        names = self.class_names[: self.num_classes]
+        return names + ("",) * (self.num_classes - len(names))
+
+    @property
     def factor(self) -> int:
         """Side of the square of image pixels behind one of the model's [pixels]."""
         return self.latent.factor if self.latent else 1

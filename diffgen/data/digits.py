@@ -63,17 +63,19 @@ class Digits(Dataset[tuple[torch.Tensor, int]]):
     """Handwritten digits at one size, kept in memory.
 
     Items are (image, label): image (3, H, W) float32 in [-1, 1], three equal channels (a view,
-    not to be written to), and the digit. Raises ValueError for an unknown split or a side below
-    8 pixels.
+    not to be written to), and the digit. ``part``: places of those of the split that are kept.
+    Raises ValueError for an unknown split or a side below 8 pixels.
     """
 
     class_names = CLASS_NAMES
 
-    def __init__(self, height: int, width: int, split: str = "train") -> None:
+    def __init__(
+        self, height: int, width: int, split: str = "train", part: slice | None = None
+    ) -> None:
         if min(height, width) < 8:
             raise ValueError(f"height x width is {height} x {width}; each must be at least 8")
         self.height, self.width = height, width
-        self.indices = split_indices(split)
+        self.indices = split_indices(split)[part or slice(None)]
         images, labels = load()
         self._images = render(images[self.indices], height, width)
         self._labels: list[int] = labels[self.indices].tolist()

@@ -11,9 +11,9 @@ from diffgen.config.data import (
     FolderConfig,
     class_folders,
     image_files,
-    parse_subset,
 )
 from diffgen.data.scan import damaged_files
+from diffgen.data.subset import kept
 from diffgen.errors import UserError
 from diffgen.seeding import stream_seed
 
@@ -150,13 +150,11 @@ def subset_indices(count: int, subset: str, seed: int | None) -> list[int]:
     Raises:
         UserError: the range reaches beyond them.
     """
-    start, stop = parse_subset(subset)
-    if start >= count or (stop or 0) > count:
-        raise UserError(f"data.subset: {subset} reaches beyond the {count:,} images there are")
+    part = kept(count, subset)
     order = np.arange(count)
     if seed is not None:
         order = np.random.default_rng(stream_seed(seed, "subset", 0) + 2**63).permutation(count)
-    chosen: list[int] = np.sort(order[start:stop]).tolist()
+    chosen: list[int] = np.sort(order[part]).tolist()
     return chosen
 
 

@@ -33,6 +33,7 @@ class NpzImages:
 
     def __init__(self, path: Path, size: str, class_names: tuple[str, ...] = ()) -> None:
         found = inspect_npz(path, "npz")
+        self.path = path
         self.height, self.width = parse_size(size)
         self.class_names = class_names
         self.pixels = open_array(path, "arr_0")

@@ -122,7 +122,7 @@ def _gradient(angle: float, height: int, width: int) -> Plane:
 
 
 class Shapes(Dataset[tuple[torch.Tensor, int]]):
-    """The first ``num_images`` scenes of a split, drawn on demand at one size.
+    """Scenes of a split, drawn on demand at one size.
 
     Items are (image, label): image (3, H, W) float32 in [-1, 1], label an index into
     ``class_names``.
@@ -130,7 +130,8 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
     Args:
         height, width: of the canvas [pixels].
         split: "train" or "held_out".
-        num_images: None: all of the split.
+        num_images: the first so many; None: all of the split.
+        part: the places of those that are kept; None: all.
         fitting: what ``augmented`` shows, see ``diffgen.data.fit``; None: the item itself.
         limits: of images that keep their shape.
 
@@ -148,6 +149,7 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
         num_images: int | None = None,
         fitting: FittedConfig | None = None,
         limits: Limits = WHOLE,
+        part: slice | None = None,
     ) -> None:
         if split not in _SPLITS:
             raise ValueError(f"split is {split!r}; allowed: {', '.join(_SPLITS)}")
@@ -159,7 +161,7 @@ class Shapes(Dataset[tuple[torch.Tensor, int]]):
         if min(height, width) < 8:
             raise ValueError(f"height x width is {height} x {width}; each must be at least 8")
         self.height, self.width = height, width
-        self.indices = indices[:num_images]
+        self.indices = indices[:num_images][part or slice(None)]
         self.fitting, self.limits = fitting or FittedConfig(), limits
 
     def __len__(self) -> int:

@@ -8,11 +8,12 @@ from torch import Tensor
 from diffgen.config.base import parse_size
 from diffgen.config.data import DataConfig, DigitsConfig, FolderConfig, ShapesConfig
 from diffgen.config.hub import HubConfig
-from diffgen.data.digits import Digits
+from diffgen.data.digits import Digits, split_indices
 from diffgen.data.fit import WHOLE, Limits, Part
 from diffgen.data.folder import Folder
 from diffgen.data.hub import Hub, HubStream
-from diffgen.data.shapes import Shapes
+from diffgen.data.shapes import TRAIN, Shapes
+from diffgen.data.subset import kept
 
 Split = Literal["train", "held_out"]
 
@@ -52,14 +53,21 @@ def build_images(
 ) -> ImageSource | HubStream:
     """The images a configuration names. Stored images have no split here: they are given whole.
 
-    ``limits``: of images that keep their own shape.
+    ``limits``: of images that keep their own shape. Of drawn images the subset is one of the
+    training split; those held out are always all there.
+
+    Raises:
+        UserError: the subset reaches beyond the images there are, or what stored images refuse.
     """
     height, width = parse_size(config.size)
     match config:
         case ShapesConfig():
-            return Shapes(height, width, split, fitting=config, limits=limits)
+            part = kept(len(TRAIN), config.subset) if split == "train" else None
+            return Shapes(height, width, split, fitting=config, limits=limits, part=part)
         case DigitsConfig():
-            return Digits(height, width, split)
+            count = len(split_indices("train"))
+            part = kept(count, config.subset) if split == "train" else None
+            return Digits(height, width, split, part)
         case FolderConfig():
             return Folder(config, limits)
         case HubConfig():

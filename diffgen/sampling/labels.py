@@ -1,7 +1,7 @@
 """Class labels and names, as a person gives them, to the labels of a model."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -52,3 +52,11 @@ def _label(label: int | str, names: list[str], null: int) -> int:
     if not 0 <= label <= null:
         raise ValueError(f"class_labels: {label} is not in 0 to {null} ({null}: null)")
     return label
+
+
+def file_name(class_names: Sequence[str], label: int) -> str:
+    """A class's name, fit for a file or a folder; that of the null class is "unconditional"."""
+    if label >= len(class_names):
+        return "unconditional"
+    name = class_names[label] or f"class{label}"
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)

@@ -62,13 +62,13 @@ def recipe(folder: Path, out: Path, **changes) -> list[str]:
 def test_a_table_a_grid_and_nothing_drawn_twice(runs, tmp_path, capsys, monkeypatch):
     argv = recipe(runs, tmp_path / "table")
     scored = []
-    score = command.score
+    score = command.scored
 
-    def noting(config, *args, **options):
+    def noting(group, config, parts):
         scored.append((Path(config.source).name, config.size, config.scaling))
-        return score(config, *args, **options)
+        return score(group, config, parts)
 
-    monkeypatch.setattr(command, "score", noting)
+    monkeypatch.setattr(command, "scored", noting)
     assert main(argv) == 0
     names = [("rope", None), ("rpe2d", None), ("rope", "ntk")]
     assert scored == [(name, size, scaling) for size in SIZES for name, scaling in names]
@@ -139,7 +139,7 @@ def test_another_spelling_of_the_path_is_the_same_model(runs, tmp_path, monkeypa
     argv = ["--sizes", "16x16", "--out", str(tmp_path / "t"), *ARGV]
     assert main(["resolutions", str(runs / "rope"), *argv]) == 0
     monkeypatch.chdir(runs)
-    monkeypatch.setattr(command, "score", lambda *a, **k: pytest.fail("drawn twice"))
+    monkeypatch.setattr(command, "scored", lambda *a: pytest.fail("drawn twice"))
     assert main(["resolutions", "./rope", *argv]) == 0
 
 
@@ -160,8 +160,8 @@ def test_a_changed_model_is_scored_anew(runs, tmp_path, monkeypatch):
     settings = model / "pipeline/transformer/config.json"
     settings.write_text(settings.read_text().replace('"interpolate": true', '"interpolate": false'))
     scored = []
-    score = command.score
-    monkeypatch.setattr(command, "score", lambda *a, **k: scored.append(a) or score(*a, **k))
+    score = command.scored
+    monkeypatch.setattr(command, "scored", lambda *a: scored.append(a) or score(*a))
     assert main(argv) == 0
     assert len(scored) == 1
     assert main(argv) == 0

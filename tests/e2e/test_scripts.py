@@ -71,7 +71,7 @@ def test_training_leaves_a_whole_run_folder(trained):
     }
     scores = json.loads((out / "evaluation-shapes-16x16.json").read_text())
     assert scores["counts"] == {"images": 16, "reference": 16, "floor": 16}
-    assert scores["floor"]["class_accuracy"] > scores["scores"]["class_accuracy"]
+    assert scores["floor"]["scores"]["class_accuracy"] > scores["scores"]["class_accuracy"]
     for words in ("FID (reader)", "class accuracy", "python sample/generate.py runs/debug"):
         assert words in said
 
@@ -138,7 +138,7 @@ def test_evaluate_scores_a_folder_of_images(trained):
     assert "8 images against 8 real ones" in said
     content = json.loads((folder / "scores.json").read_text())
     assert content["scores"]["class_accuracy"] is None  # a flat folder names no class
-    assert content["scores"]["fid"] > content["floor"]["fid"]
+    assert content["scores"]["fid"] > content["floor"]["scores"]["fid"]
 
 
 def test_evaluate_scores_real_pictures_like_the_floor(trained):
@@ -157,4 +157,4 @@ def test_evaluate_scores_real_pictures_like_the_floor(trained):
     run("eval/evaluate.py", *argv, folder=folder)
     content = json.loads((folder / "real.json").read_text())
     assert content["scores"]["class_accuracy"] >= 0.95
-    assert content["scores"]["fid"] < 2 * content["floor"]["fid"]
+    assert content["scores"]["fid"] < 2 * content["floor"]["scores"]["fid"]

@@ -304,6 +304,10 @@ def cases(pipeline, tmp_path):
         ("eval", [pipeline, "--weights", str(file)], "the reader brings its own"),
         ("eval", [str(drawn)], f"with their sheets; give one of them: {drawn / '8x8'}"),
         ("eval", [pipeline, "--k", "0"], "k: input should be greater than or equal to 1"),
+        ("memorization", ["--counts", "4,4"], "counts: [4, 4] names one twice"),
+        ("memorization", ["--counts", "4,0"], "counts: input should be greater than or equal to 1"),
+        ("memorization", ["--data.size", "18x16"], "not divisible by the patch size 4"),
+        ("memorization", ["--data.crop", "random"], "data.crop: random would blur which images"),
     ]
 
 

@@ -1,6 +1,7 @@
 """The linear denoiser against its formula, its error and its own flow."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ def test_drawing_is_where_its_own_flow_leads():
         return (x - found(x / (1 - t), t / (1 - t))) / t
 
     x = noise
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         slope = velocity(x, t)
         ahead = x + (s - t) * slope
         x = ahead if s == 0 else x + (s - t) * (slope + velocity(ahead, s)) / 2

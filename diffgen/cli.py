@@ -29,6 +29,11 @@ VERBS = {
     "eval": Verb(
         "diffgen.config.evaluate:EvaluateConfig", "diffgen.commands.evaluate:evaluate", "score"
     ),
+    "reference": Verb(
+        "diffgen.config.reference:ReferenceConfig",
+        "diffgen.commands.reference:reference",
+        "keep the statistics of real images",
+    ),
     "compare": Verb(
         "diffgen.config.compare:CompareConfig",
         "diffgen.commands.compare:compare",
@@ -51,7 +56,7 @@ VERBS = {
     ),
     "memorization": Verb(
         "diffgen.config.memorization:MemorizationConfig",
-        "diffgen.commands.memorization:memorization",
+        "diffgen.commands.memorization.command:memorization",
         "train on sets of N images, measure what is memorised",
     ),
     "convert": Verb(

@@ -11,10 +11,9 @@ from diffgen.metrics.shown import NAMES, shown
 from diffgen.page.markdown import escaped, rows
 
 NOTE = (
-    "Intervals are 95 %: those of the evaluations, and of several seeds Student's t over them (where "
-    "all agree, that of the first). "
-    "A figure is lower or higher than the first row's where the two intervals do not meet; "
-    "everywhere else the comparison is inconclusive."
+    "Intervals are 95 %: those of the evaluations, and of several seeds Student's t over them "
+    "(where all agree, that of the first). A figure is lower or higher than the first row's where "
+    "the two intervals do not meet; everywhere else the comparison is inconclusive."
 )
 LONGEST = 80
 """Of a value in print [characters]."""

@@ -32,6 +32,11 @@ class Part:
         return len(self.numbers)
 
     @classmethod
+    def whole(cls, source: ImageSource) -> "Part":
+        """All images in their order."""
+        return cls(source, range(len(source)))
+
+    @classmethod
     def mixed(cls, source: ImageSource) -> "Part":
         """All images in a fixed random order: files and arrays may be sorted by class."""
         return cls(source, mixed(len(source)))

@@ -60,9 +60,10 @@ class Reference:
         found = self.fitting(extractor)
         if found is None:
             held = "the reference file holds no statistics of a whole set for this network"
-            return [f"FID: against {len(self.images)} images; {held}"] if self.images else []
+            return [f"FID: against {len(self.images):,} images; {held}"] if self.images else []
         count = found.moments["features"].count
-        against = f"FID: against stored statistics of {count or 'an unstated number of'} images"
+        many = "an unstated number of" if count is None else f"{count:,}"
+        against = f"FID: against stored statistics of {many} images"
         if found.facts is None:
             return [f"{against}; the file does not say by which weights and resize"]
         if found.facts.get("weights_sha256") is None:

@@ -42,7 +42,7 @@ class NetworksConfig(Section):
     @classmethod
     def _fill(cls, values: Any) -> Any:
         """A profile gives what is not given."""
-        profile = values.get("profile") if isinstance(values, dict) else None
+        profile: Any = values.get("profile") if isinstance(values, dict) else None
         return {**cls.fixed(profile), **values} if profile in get_args(ProfileName) else values
 
     def extractors(self) -> list[ExtractorConfig]:

@@ -120,8 +120,10 @@ def _own_header(path: Path, field: str, statistics: Mapping[str, Layers]) -> dic
     try:
         with np.load(path, allow_pickle=False) as arrays:
             header: dict[str, Any] = json.loads(str(arrays["header"]))
-        if header["schema"] != SCHEMA or not statistics.keys() <= header["extractors"].keys():
-            raise ValueError(f"schema {header['schema']}")
+        if header["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {header['schema']}, not {SCHEMA}")
+        for title in statistics:
+            dict(header["extractors"][title])
     except (*UNREADABLE, KeyError, TypeError) as error:
         raise UserError(f"{field}: the header of {path} cannot be read: {error}") from None
     return header

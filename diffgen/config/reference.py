@@ -56,18 +56,22 @@ class ReferenceConfig(NetworksConfig):
             return bool(inspect_npz(Path(self.source), "source").statistics)
         return is_pickle(self.source)
 
-    def picture_size(self) -> str | None:
-        """HEIGHTxWIDTH of the images; None: those behind another tool's statistics do not say.
+    def converted_size(self) -> str | None:
+        """HEIGHTxWIDTH of the images behind another tool's statistics; None: not known."""
+        return self.size or (own_size(self.source, "source") if is_npz(self.source) else None)
+
+    def picture_size(self) -> str:
+        """HEIGHTxWIDTH that images are drawn at or cropped to.
 
         Raises:
             UserError: no size is given, and the pictures have several or none.
         """
-        if self.size is not None or is_pickle(self.source):
+        if self.size is not None:
             return self.size
         if self.source in DRAWN or is_dataset(self.source):
             raise UserError(f"size: {self.source} comes in any size; give --size HEIGHTxWIDTH")
         size = own_size(self.source, "source", self.on_error == "skip")
-        if size is None and not self.converts:
+        if size is None:
             raise UserError(f"source: {self.source} holds no image that can be read")
         return size
 
@@ -77,7 +81,7 @@ class ReferenceConfig(NetworksConfig):
         yield from wrong
         if not wrong:  # only now its size can be found
             try:
-                self.picture_size()
+                self.converted_size() if self.converts else self.picture_size()
             except UserError as error:
                 yield str(error)
         yield from self.network_problems()

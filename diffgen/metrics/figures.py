@@ -186,11 +186,12 @@ def _kernels(sides: Sides, found: Figures) -> None:
             if name == "cmmd":
                 found.add(name, cmmd(real, fake))
                 continue
-            value = kernel_distance(real, fake)
-            interval = (
-                kernel_distance_interval(real, fake, value=value) if sides.intervals else None
-            )
-            found.add(name, value, interval)
+            if sides.intervals:
+                groups = sides.groups(NUM_GROUPS, len(fake))
+                jackknifed = kernel_distance_interval(real, fake, groups)
+                found.add(name, jackknifed.value, jackknifed.interval)
+            else:
+                found.add(name, kernel_distance(real, fake))
 
 
 def _manifold(sides: Sides, found: Figures) -> None:

@@ -6,8 +6,8 @@
 with theta_(g) the figure without the m_g samples of group g (Busing, Meijer and Van der Leeden
 1999, delete-m jackknife for unequal m). For equal groups the variance is the usual
 (G - 1) / G sum_g (theta_(g) - mean)², and `corrected` the usual G theta - (G - 1) mean: free of
-the part of theta's bias that falls as 1 / n. Only what uses each sample smoothly, such as means
-and covariances, can be judged so; a median or a nearest neighbour cannot.
+the part of theta's bias that falls as 1 / n. What uses each sample smoothly, such as means and
+covariances, can be judged so; a median cannot.
 """
 
 from __future__ import annotations

@@ -10,9 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffgen.metrics.manifold import squared_distances
-
-RATIO = 1 / 3
+from diffgen.metrics.nearest import RATIO, nearest
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -68,25 +66,6 @@ def centred(images: Tensor) -> Tensor:
     return torch.where(size > rounding, rows / size.clamp(min=rounding), 0.0)
 
 
-def nearest_distances(
-    images: Tensor, references: Tensor, k: int = 2, block_size: int = 2048
-) -> Tensor:
-    """(N, k) float64 Euclidean distances of each image to its k nearest references, ascending.
-
-    Raises:
-        ValueError: fewer than k references.
-    """
-    if len(references) < k:
-        raise ValueError(f"{k} neighbours were asked for, but there are {len(references)} images")
-    rows = images.flatten(1).double()
-    nearest = rows.new_empty(len(rows), 0)
-    for start in range(0, len(references), block_size):
-        block = references[start : start + block_size].flatten(1).double()
-        candidates = torch.cat([nearest, squared_distances(rows, block)], 1)
-        nearest = candidates.topk(min(k, candidates.shape[1]), largest=False).values
-    return nearest.sqrt()
-
-
 def memorised(images: Tensor, references: Tensor, ratio: float = RATIO) -> Tensor:
     """(N,) bool: an image is nearer to one reference than ``ratio`` times to any other.
 
@@ -96,7 +75,8 @@ def memorised(images: Tensor, references: Tensor, ratio: float = RATIO) -> Tenso
     Raises:
         ValueError: fewer than 2 references.
     """
-    first, second = nearest_distances(images, references).unbind(1)
+    distances, _ = nearest(images.flatten(1), references.flatten(1), 2)
+    first, second = distances.unbind(1)
     return first < ratio * second
 
 

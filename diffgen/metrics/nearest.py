@@ -13,6 +13,9 @@ from torch import Tensor
 from diffgen.metrics.frechet import check_features
 from diffgen.metrics.manifold import squared_distances
 
+RATIO = 1 / 3
+"""A convention, see `Neighbours.copied`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
@@ -39,7 +42,7 @@ class Neighbours:
         """
         return (self.distances[:, 0] > self.spacing[self.indices[:, 0]]).double().mean().item()
 
-    def copied(self, ratio: float = 1 / 3) -> float:
+    def copied(self, ratio: float = RATIO) -> float:
         """Share in [0, 1] of fakes whose nearest real is closer (<) than `ratio` x the second.
 
         A third is a convention, not a calibrated level: state the ratio with the figure, and

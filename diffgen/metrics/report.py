@@ -159,6 +159,6 @@ def conventions(config: ScoringConfig, stored: bool) -> dict[str, Any]:
         "colour": "means over images: HSV S; std of BT.709 luma; share of pixels with a channel "
         "at 0 or 255; Hasler and Süsstrunk's M3 on 0 to 255",
         "interval": "95 %, the reference held fixed: jackknife over groups of images; for shares "
-        "no narrower than Wilson's; over disjoint blocks for KID and splits for the Inception "
-        "score; Student's t for means over images",
+        "no narrower than Wilson's; over splits for the Inception score; Student's t for means "
+        "over images",
     }

@@ -84,7 +84,8 @@ def write_stored(
                 arrays[before + name] = values.cpu().numpy()
     facts = {title: found.facts for title, found in sets.items()}
     text = json.dumps({"schema": SCHEMA, **header, "extractors": facts})
-    write_file(path, lambda place: np.savez(place, **arrays, header=np.array(text)))
+    arrays["header"] = np.array(text)
+    write_file(path, lambda place: np.savez(place, **arrays))  # type: ignore[arg-type]
 
 
 def _moments(path: Path, mean: str, cov: str, count: int | None) -> Moments:

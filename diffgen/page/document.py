@@ -50,7 +50,7 @@ def document(content: Content, grids: Sequence[Grid], nearest: Nearest | None) -
     """
     found = networks(content)
     plots = {
-        number: Markup(distance_plot(network.infinity, f"plot-{number}"))  # noqa: S704: ours
+        number: Markup(distance_plot(network.infinity, f"plot-{number}"))  # holds no word of a user
         for number, network in enumerate(found)
         if network.infinity
     }

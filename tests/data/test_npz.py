@@ -1,12 +1,13 @@
 """``.npz`` files of images: what is read, how it stays on the disk, what is refused unread."""
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from diffgen.config.npz import NpzFile, inspect_npz
+from diffgen.config.npz import SCHEMA, NpzFile, inspect_npz
 from diffgen.data.npz import NpzImages, open_array
 from diffgen.data.pixels import to_uint8
 from diffgen.errors import UserError
@@ -28,7 +29,7 @@ class Trap:
 def test_pictures_come_back_bit_for_bit(tmp_path, save):
     file = tmp_path / "a.npz"
     save(file, PIXELS, np.array([3, 1, 4, 1, 5]))
-    assert inspect_npz(file, "source") == NpzFile(5, (16, 24), labelled=True, num_features=None)
+    assert inspect_npz(file, "source") == NpzFile(5, (16, 24), True, {})
     images = NpzImages(file, "16x24")
     for k, label in enumerate([3, 1, 4, 1, 5]):
         picture, found = images[k]
@@ -57,8 +58,30 @@ def test_statistics_beside_images_and_alone(tmp_path):
     spatial = {"mu_s": np.zeros(3), "sigma_s": np.eye(3)}
     np.savez(tmp_path / "a.npz", **moments, **spatial)
     np.savez(tmp_path / "b.npz", PIXELS, **moments)
-    assert inspect_npz(tmp_path / "a.npz", "r") == NpzFile(0, None, False, 7)
-    assert inspect_npz(tmp_path / "b.npz", "r") == NpzFile(5, (16, 24), False, 7)
+    pooled, both = {"features": ("mu", "sigma")}, {"spatial": ("mu_s", "sigma_s")}
+    both |= pooled
+    assert inspect_npz(tmp_path / "a.npz", "r") == NpzFile(0, None, False, {"inception": both})
+    found = inspect_npz(tmp_path / "b.npz", "r")
+    assert found == NpzFile(5, (16, 24), False, {"inception": pooled})
+    assert found.header is None
+
+
+def test_a_header_names_the_networks_behind_the_statistics(tmp_path):
+    header = {"schema": SCHEMA, "extractors": {"a.b": {"name": "a"}}}
+    arrays = {"a.b.mu": np.zeros(7), "a.b.sigma": np.eye(7)}
+    np.savez(tmp_path / "a.npz", **arrays, header=np.array(json.dumps(header)))
+    found = inspect_npz(tmp_path / "a.npz", "r")
+    assert found.statistics == {"a.b": {"features": ("a.b.mu", "a.b.sigma")}}
+    assert found.header == header
+    for broken in (
+        {**header, "schema": "another"},
+        {**header, "extractors": {}},
+        {**header, "extractors": {"a.b": "a"}},
+        {**header, "extractors": ["a.b"]},
+        [header],
+    ):
+        said = refused(tmp_path, **arrays, header=np.array(json.dumps(broken)))
+        assert "header" in said
 
 
 def refused(tmp_path, **arrays) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-import diffgen.commands.memorization as command
+import diffgen.commands.memorization.command as command
 from diffgen import DiffGenPipeline
 from diffgen.cli import main
 from diffgen.config.memorization import MemorizationConfig

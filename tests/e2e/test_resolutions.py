@@ -84,7 +84,9 @@ def test_a_table_a_grid_and_nothing_drawn_twice(runs, tmp_path, capsys, monkeypa
     assert len(table["cells"]) == 6
     for cell in table["cells"]:
         assert cell["counts"] == {"images": 12, "reference": 12, "floor": 12}
-        shown = f"{cell['scores']['fid']:.3g}; {cell['scores']['class_accuracy']:.1%}"
+        low, high = cell["intervals"]["fid"]
+        fid = f"{cell['scores']['fid']:.3g} [{low:.3g}, {high:.3g}]"
+        shown = f"{fid}; {cell['scores']['class_accuracy']:.1%} ["
         place = 2 + table["sizes"].index(cell["size"])
         assert shown in rows[table["rows"].index(cell["row"])].split("|")[place]
     plain, scaled = (

@@ -10,7 +10,6 @@ from diffgen.metrics.memorisation import (
     correlation,
     memorised,
     nearest_correlation,
-    nearest_distances,
     psnr,
 )
 
@@ -59,15 +58,6 @@ def test_a_copy_is_found_and_of_two_copies_the_first():
     values, which = nearest_correlation(references[[7, 4]], references, block_size=4)
     assert which.tolist() == [2, 4]
     assert values.tolist() == pytest.approx([1.0, 1.0])
-
-
-@pytest.mark.parametrize("block_size", [1, 2, 100])
-def test_distances_are_those_of_the_nearest_in_order(block_size):
-    line = torch.tensor([[[0.0]], [[5.0]], [[9.0]]])
-    found = nearest_distances(torch.tensor([[[8.0]], [[1.0]]]), line, 2, block_size)
-    assert found.tolist() == [[1.0, 3.0], [1.0, 4.0]]
-    with pytest.raises(ValueError, match="4 neighbours were asked for, but there are 3"):
-        nearest_distances(line, line, 4)
 
 
 def test_memorised_is_three_times_nearer_to_one_than_to_any_other():

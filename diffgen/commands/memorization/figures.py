@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from diffgen.commands.memorization_levels import level_figures
-from diffgen.commands.memorization_pair import Pair
+from diffgen.commands.memorization.levels import level_figures
+from diffgen.commands.memorization.pair import Pair
 from diffgen.metrics.intervals import wilson
 from diffgen.metrics.memorisation import correlation, memorised, nearest_correlation
 from diffgen.metrics.wiener import Wiener, fit_wiener

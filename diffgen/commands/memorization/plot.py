@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffgen.commands.memorization_table import Figures
+from diffgen.commands.memorization.table import Figures
 
 ALIKE = {
     "agreement": "both models, same noise",

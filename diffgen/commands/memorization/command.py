@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffgen.commands.memorization_figures import measure
-from diffgen.commands.memorization_kept import SCHEMA, content, files, up_to_date
-from diffgen.commands.memorization_pair import Pair
-from diffgen.commands.memorization_pictures import modes_strip, sample_strip
-from diffgen.commands.memorization_report import report
+from diffgen.commands.memorization.figures import measure
+from diffgen.commands.memorization.kept import SCHEMA, content, files, up_to_date
+from diffgen.commands.memorization.pair import Pair
+from diffgen.commands.memorization.pictures import modes_strip, sample_strip
+from diffgen.commands.memorization.report import report
 from diffgen.commands.train import train
 from diffgen.config.data import FolderConfig
 from diffgen.config.memorization import MemorizationConfig

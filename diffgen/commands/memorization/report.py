@@ -4,10 +4,10 @@ from typing import Any
 
 from PIL import Image
 
-from diffgen.commands.memorization_kept import SCHEMA, content, files
-from diffgen.commands.memorization_pictures import middle
-from diffgen.commands.memorization_plot import draw_plot
-from diffgen.commands.memorization_table import markdown
+from diffgen.commands.memorization.kept import SCHEMA, content, files
+from diffgen.commands.memorization.pictures import middle
+from diffgen.commands.memorization.plot import draw_plot
+from diffgen.commands.memorization.table import markdown
 from diffgen.config.memorization import MemorizationConfig
 from diffgen.files import write_file, write_json
 from diffgen.sampling.sheet import Row, contact_sheet

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffgen.commands.memorization_pair import Pair
+from diffgen.commands.memorization.pair import Pair
 from diffgen.metrics.jacobian import affine_residual, asymmetry, hutchinson, jacobian
 from diffgen.metrics.memorisation import psnr
 from diffgen.metrics.wiener import Wiener

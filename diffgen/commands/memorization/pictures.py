@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffgen.commands.memorization_figures import Measured
-from diffgen.commands.memorization_pair import Pair
+from diffgen.commands.memorization.figures import Measured
+from diffgen.commands.memorization.pair import Pair
 from diffgen.data.pixels import to_pil, to_uint8
 from diffgen.metrics.jacobian import Modes, jacobian, leading_modes
 from diffgen.sampling.sheet import enlarged

@@ -53,6 +53,7 @@ def test_extractor_runs_in_evaluation_mode_and_without_gradients():
     "cast",
     [
         lambda metric: metric.half(),
+        lambda metric: metric.to(torch.float32),
         lambda metric: metric.to(torch.float16),
         lambda metric: metric.to("cpu", torch.bfloat16),
         lambda metric: metric.set_dtype(torch.float32),
@@ -151,6 +152,7 @@ def test_a_network_makes_the_features_in_evaluation_mode():
     "cast",
     [
         lambda metric: metric.half(),
+        lambda metric: metric.to(torch.float32),
         lambda metric: metric.to(torch.float16),
         lambda metric: metric.set_dtype(torch.float16),
         lambda metric: nn.ModuleList([metric]).to("cpu", torch.bfloat16)[0],

@@ -77,10 +77,9 @@ class Bench:
         other = self.reference.other
         limits = [self.config.num_images, available, None if other is None else len(other)]
         count = min(limit for limit in limits if limit is not None)
-        least = max(self.config.k, self.config.density_k)
-        if count <= least:
+        if count <= self.config.k:
             raise UserError(
-                f"source: {self.config.source} has {count} images, k = {least} needs more"
+                f"source: {self.config.source} has {count} images, k = {self.config.k} needs more"
             )
         return count
 

@@ -155,11 +155,10 @@ def halves(source: ImageSource, config: EvaluateConfig) -> tuple[Part, Part]:
 def check_counts(config: EvaluateConfig, images: Part, other: Part | None) -> None:
     """Raise UserError where precision and recall have too few images."""
     counts = [len(part) for part in (images, other) if part is not None]
-    least = max(config.k, config.density_k)
-    if min(counts) <= least:
+    if min(counts) <= config.k:
         found = ", and for the floor ".join(str(count) for count in counts)
         raise UserError(
-            f"reference: {config.reference} has too few images for k = {least}: {found}"
+            f"reference: {config.reference} has too few images for k = {config.k}: {found}"
         )
 
 

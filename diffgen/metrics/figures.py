@@ -202,19 +202,23 @@ def _manifold(sides: Sides, found: Figures) -> None:
         return
     most, config = sides.config.manifold_images, sides.config
     real, fake = sides.real("features")[:most], sides.fake("features")[:most]
-    if sides.intervals:
-        groups = sides.groups(MANIFOLD_GROUPS, len(fake))
-        jackknifed = manifold_figures(
-            real, fake, config.k, config.rule, config.density_k, groups=groups
-        )
+    k, density_k = config.k, config.density_k
+    groups = sides.groups(MANIFOLD_GROUPS, len(fake))
+    left = len(fake) - int(groups.bincount().max())
+    if sides.intervals and len(real) > max(k, density_k) and left > k:
+        jackknifed = manifold_figures(real, fake, k, config.rule, density_k, groups=groups)
         for name in names:
             figure = getattr(jackknifed, name)
             found.add(name, figure.value, figure.interval)
         return
-    near = precision_recall(real, fake, config.k, config.rule)
-    dense = density_coverage(real, fake, config.density_k)
-    for name, value in {**vars(near), **vars(dense)}.items():
-        found.add(name, value)
+    values = {**vars(precision_recall(real, fake, k, config.rule))}
+    if len(real) > density_k:
+        values.update(vars(density_coverage(real, fake, density_k)))
+    for name in names:
+        if name in values:
+            found.add(name, values[name])
+        else:
+            found.lack(name, f"k = {density_k} needs more real images than {len(real)}")
 
 
 def _copies(sides: Sides, found: Figures) -> None:

@@ -72,7 +72,7 @@ def test_training_leaves_a_whole_run_folder(trained):
     scores = json.loads((out / "evaluation-shapes-16x16.json").read_text())
     assert scores["counts"] == {"images": 16, "reference": 16, "floor": 16}
     assert scores["floor"]["scores"]["class_accuracy"] > scores["scores"]["class_accuracy"]
-    for words in ("FID (reader)", "class accuracy", "python sample/generate.py runs/debug"):
+    for words in ("by reader", "class accuracy", "python sample/generate.py runs/debug"):
         assert words in said
 
 

@@ -16,6 +16,8 @@ Count = Annotated[int, Field(ge=1)]
 Level = Annotated[float, Field(gt=0, le=1000)]
 Images = ShapesConfig | DigitsConfig | FolderConfig
 Which = Literal["a", "b"]
+OTHER = 2**31
+"""Between the seeds of two models, so that a run with the next seed shares none of them."""
 ELSEWHERE = {"out", "counts", "device", "track"}
 """Fields that change no figure of a number of training images."""
 
@@ -75,7 +77,7 @@ class MemorizationConfig(TrainConfig):
         """
         values = self.model_dump(include=set(TrainConfig.model_fields))
         values["out"] = self.out / "runs" / f"{count}-{which}"
-        values["seed"] = (self.seed + (which == "b")) % 2**32
+        values["seed"] = (self.seed + OTHER * (which == "b")) % 2**32
         values["data"] = self.part(start, start + count).model_dump()
         values["model"]["num_classes"] = 0
         values["train"]["sample_images"] = 0

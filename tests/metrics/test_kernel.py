@@ -90,7 +90,7 @@ def mean_kernel(rows: Tensor, mean: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_the_interval_covers_the_expected_distance_as_often_as_it_says(shift):
-    """Of fakes from N(shift, 1) and one set of reals; in one dimension it covers 83 % at shift 0."""
+    """Of fakes from N(shift, 1) and one set of reals."""
     real, mean = points(400, 8, 0), torch.full((8,), shift, dtype=torch.float64)
     gram = (real @ real.T / 8 + 1) ** 3
     reals = (gram.sum() - gram.trace()) / (400 * 399)

@@ -124,6 +124,25 @@ def test_single_values_and_values_that_do_not_vary_are_inconclusive(kind):
 
 def test_differences_equal_up_to_rounding_do_not_vary():
     assert paired_difference([0.3, 0.8, 1.7], [0.1, 0.6, 1.5]) is None
+    far = [1e6 + 0.3, 2e6 + 0.7, 3e6 + 0.1]  # steps of 1e-10 there, of differences of 0.1
+    assert paired_difference([one + 0.1 for one in far], far) is None
+    around = [0.1 + 0.2, 0.7 + 0.1, 0.3]  # differences of 5e-17 and less, about 0
+    assert paired_difference(around, [0.3, 0.8, 0.1 + 0.2]) is None
+    assert independent_difference([0.1 + 0.2, 0.3], [5.0, 5.0]) is None
+
+
+def test_small_differences_of_large_values_vary_where_they_are_more_than_rounding():
+    low, high = paired_difference([1e6 + 0.1, 2e6 + 0.2, 3e6 + 0.3], [1e6, 2e6, 3e6])
+    assert low < 0.2 < high
+
+
+def test_more_independent_values_than_seeds_are_refused_and_fewer_are_not():
+    three = values([1.0, 1.1, 1.2], [5.0, 5.1], kind="independent")
+    assert claim(three).judged().verdict == "holds"
+    with pytest.raises(ValueError, match="3 values for 2 seeds"):
+        claim(three, seeds=(0, 1))
+    images = three.model_copy(update={"unit": "image"})
+    assert claim(images, seeds=(0,)).judged().verdict == "holds"
 
 
 def test_one_success_more_sets_two_shares_apart():
@@ -322,9 +341,52 @@ def test_shares_and_fids_of_the_encodings_are_those_of_their_tables(stem):
             sides = {this: one.this, other: one.other}
         for name, side in sides.items():
             cell = table[name][size]
-            share = side.successes / side.count if isinstance(side, Share) else None
-            assert share is None or share == pytest.approx(cell["class_accuracy"], abs=6e-5)
-            assert share is not None or side == [cell["fid"]]
+            share = side.successes / side.count
+            assert share == pytest.approx(cell["class_accuracy"], abs=6e-5)
+            assert side.wilson() == pytest.approx(cell["interval"], abs=6e-5)
+
+
+def test_what_the_null_result_of_fitv2_says_makes_its_claim_fail():
+    evidence = read_evidence(ROOT / "docs/evidence/fitv2.json")
+    conditions = [one for one in evidence.comparisons if one.role == "condition"]
+    assert {one.verdict for one in conditions} == {"holds"}
+    assert not any("FiTv2" in one.name for one in conditions)
+    decisive = [one.verdict for one in evidence.comparisons if one.role == "decisive"]
+    assert decisive.count("fails") == len(decisive) - 1
+    assert evidence.verdict == "fails"
+
+
+def test_two_stages_values_are_those_of_its_runs():
+    evidence = read_evidence(ROOT / "docs/evidence/two_stages.json")
+    runs = evidence.data["runs"]
+    for one in evidence.comparisons:
+        found = [runs[side] for side in one.name.split(", against ")]
+        for side, run in zip((one.this, one.other), found, strict=True):
+            if one.figure == "class_accuracy":
+                assert side.successes / side.count == pytest.approx(run[one.figure], abs=6e-5)
+                assert side.wilson() == pytest.approx(run["interval"], abs=6e-5)
+            elif one.figure == "fid":
+                assert side == [run["fid"]]
+            else:
+                assert side == [sum(run["seconds"])]
+    assert evidence.verdict == "inconclusive"
+
+
+def test_apgs_differences_between_models_are_those_of_its_comparisons():
+    evidence = read_evidence(ROOT / "docs/evidence/apg.json")
+    for one in evidence.comparisons:
+        (row,) = [
+            row for row in evidence.data["less_cfg"] if row["scale"] == float(one.name.split()[-1])
+        ]
+        near = one.direction == "nearer"
+        assert one.target == (evidence.data["real"][one.figure] if near else None)
+        stated = row[f"distance_of_{one.figure}_to_real" if near else one.figure]
+        sides = [
+            [abs(v - one.target) for v in side] if near else side for side in (one.this, one.other)
+        ]
+        differences = [a - b for a, b in zip(*sides, strict=True)]
+        assert stated["models"] == pytest.approx(differences, abs=2e-5)
+        assert stated["interval"] == pytest.approx(one.interval, abs=2e-5)
 
 
 def test_the_example_of_the_page_writes_a_document_that_passes(tmp_path, monkeypatch, capsys):

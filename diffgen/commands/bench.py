@@ -7,7 +7,7 @@ from diffgen.commands.digests import settings_digest
 from diffgen.commands.guide import load_together
 from diffgen.commands.left_out import tell_not_scored
 from diffgen.commands.load import Loaded
-from diffgen.commands.parts import Parts, remove
+from diffgen.commands.parts import Parts
 from diffgen.commands.real_images import Part
 from diffgen.commands.real_sets import open_reference
 from diffgen.config.base import parse_size
@@ -31,7 +31,7 @@ class Bench:
     Args:
         config: what to score against what, and how.
         group: this process's part.
-        parts: folder for what was seen of the real images, until ``close``.
+        parts: folder for what was seen of the real images.
         real: images that ``config.reference`` names, already opened; None: it is opened here.
 
     Raises:
@@ -61,7 +61,6 @@ class Bench:
         self.parts = Parts(parts, self.extractors)
         self._loaded: Loaded | None = None
         self._real: tuple[Reading | None, Reading | None] | None = None
-        self._shards: list[Shards] = []
 
     def model(self, config: EvaluateConfig) -> Loaded:
         """The model, with the guide that ``config`` asks for; it is loaded once."""
@@ -104,16 +103,10 @@ class Bench:
             keep=KEPT,
         )
 
-    def close(self) -> None:
-        """Forget what was seen of the real images."""
-        if self.group.main:
-            remove(*self._shards)
-
     def _read_real(self, name: str, part: Part, count: int, names: tuple[str, ...]) -> Reading:
         with self.group.together():
             facts = part.first(count).facts(self.size)
             shards = self.parts.shards(name, count, self.config.batch_size, facts)
-        self._shards.append(shards)
         return self.read(part, count, part.class_names or names, shards)
 
 

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from diffgen.commands.digests import guide_digest, model_digests
 from diffgen.commands.evaluate import Scored
-from diffgen.commands.parts import remove
+from diffgen.commands.origins import Origin, origin_of
+from diffgen.commands.parts import held
 from diffgen.commands.saved_scores import FREE
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.guidance import AutoGuidanceConfig, with_guidance
@@ -25,8 +25,10 @@ from diffgen.group import Group
 from diffgen.signals import Interrupted
 
 SPELLED = (*FREE, "source")  # the same model by another path is told by its weights
-NEEDED = {"settings", "weights", "model", "pictures", "scores", "intervals", "floor", "counts"}
-Models: TypeAlias = tuple[str, str, str | None]
+NEEDED = {
+    *("settings", "weights", "model", "pictures", "extractor", "further"),
+    *("scores", "intervals", "floor", "counts"),
+}
 Score: TypeAlias = Callable[[EvaluateConfig, Path], Scored]
 """Evaluates, with a folder for what is not done yet."""
 
@@ -47,11 +49,12 @@ class Cell:
         return self.file.with_suffix(".png")
 
     @property
-    def models(self) -> tuple[Any, ...]:
-        """What names its models: cells that agree here are drawn by the same."""
-        guidance = self.config.guidance
+    def named(self) -> tuple[Any, ...]:
+        """What names its models, reference and networks: cells that agree have the same origin."""
+        config, guidance = self.config, self.config.guidance
         guide = guidance.named if isinstance(guidance, AutoGuidanceConfig) else None
-        return self.config.source, self.config.vae, guide
+        weights = tuple(network.weights for network in config.extractors())
+        return config.source, config.vae, guide, config.reference, weights
 
     def content(self) -> dict[str, Any] | None:
         """The figures; None: there are none that can be read."""
@@ -62,16 +65,8 @@ class Cell:
         whole = isinstance(found, dict) and found.keys() >= NEEDED and readable(self.picture)
         return found if whole else None
 
-    def drawn_by(self) -> Models:
-        """Digests of the models as they are now: of weights, settings, and the guide's of both."""
-        config, guidance = self.config, self.config.guidance
-        guide = None
-        if isinstance(guidance, AutoGuidanceConfig):
-            guide = guide_digest(guidance, config.source)
-        return (*model_digests(config.source, config.vae), guide)
-
-    def up_to_date(self, models: Models) -> bool:
-        """True where it holds the figures of its settings and ``models``."""
+    def up_to_date(self, origin: Origin) -> bool:
+        """True where it holds the figures of its settings and of ``origin``."""
         found = self.content()
         if found is None or found["pictures"] != self.pictures:
             return False
@@ -81,19 +76,20 @@ class Cell:
             return False
         wanted = self.config.model_dump(mode="json")
         same = all(stated.get(k) == v for k, v in wanted.items() if k not in SPELLED)
-        return same and models == (found["weights"], found["model"], found.get("guide_weights"))
+        return same and origin.is_of(found)
 
-    def fill(self, group: Group, models: Models, score: Score) -> None:
+    def fill(self, group: Group, origin: Origin, score: Score) -> None:
         """Draw, score and save it. All processes must call it."""
-        scored = score(self.config, self.file.with_suffix(".parts"))
-        with group.together():
-            if group.main:
-                first = scored.readings.images.pictures[: self.pictures]
-                strip = torch.cat(list(first), dim=-1)
-                write_file(self.picture, to_pil(strip[None])[0].save)
-                more = {"pictures": self.pictures, "model": models[1]}
-                write_json(self.file, {**scored.content, **more})
-                remove(scored.shards)
+        parts = self.file.with_suffix(".parts")
+        with held(parts, group):
+            scored = score(self.config, parts)
+            with group.together():
+                if group.main:
+                    first = scored.readings.images.pictures[: self.pictures]
+                    strip = torch.cat(list(first), dim=-1)
+                    write_file(self.picture, to_pil(strip[None])[0].save)
+                    more = {"pictures": self.pictures, **origin.stated}
+                    write_json(self.file, {**scored.content, **more})
 
 
 Table: TypeAlias = Mapping[Any, Cell]
@@ -136,21 +132,22 @@ def fill_all(cells: Sequence[Cell], out: Path, group: Group, score: Score) -> No
         Interrupted: a signal came; its message tells how many cells there are in ``out``.
     """
     with group.together():
-        known: dict[Any, Models] = {}  # a digest reads every file: once for cells of one model
+        known: dict[Any, Origin] = {}  # a digest reads every file: once for cells of one origin
         for cell in cells:
-            if cell.models not in known:
-                known[cell.models] = cell.drawn_by()
-        todo = [cell for cell in cells if not cell.up_to_date(known[cell.models])]
+            if cell.named not in known:
+                known[cell.named] = origin_of(cell.config)
+        todo = [cell for cell in cells if not cell.up_to_date(known[cell.named])]
         others = sum(cell.content() is not None for cell in todo)
         if others and group.main:
             print(
-                f"{out}: {others} cells of other settings or models are drawn anew", file=sys.stderr
+                f"{out}: {others} cells of other settings, models or references are drawn anew",
+                file=sys.stderr,
             )
     try:
         for cell in tqdm(todo, unit="cell", desc="cells", disable=not group.main):
-            cell.fill(group, known[cell.models], score)
+            cell.fill(group, known[cell.named], score)
     except Interrupted as stop:
-        there = sum(cell.up_to_date(known[cell.models]) for cell in cells)
+        there = sum(cell.up_to_date(known[cell.named]) for cell in cells)
         left = f"{there} of {len(cells)} cells are in {out}, the same command goes on"
         raise Interrupted(stop.signum, left) from None
 

@@ -66,7 +66,7 @@ def _entries(file: Path, content: dict[str, Any]) -> Iterator[Entry]:
         yield Entry(
             file,
             int(settings["seed"]) if content["weights"] else None,
-            _words({**shared, "extractor": facts}),
+            _words({**shared, "extractor": facts, "against": one["against"]}),
             own,
             _scores(one["scores"]),
             {name: _interval(name, ends) for name, ends in one["intervals"].items()},

@@ -4,13 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
 
 from diffgen.commands.compare_entries import Entry
 from diffgen.errors import UserError
 from diffgen.metrics.comparison import Verdict, verdict
-from diffgen.metrics.intervals import mean_interval
+from diffgen.metrics.intervals import mean_estimate
 
 
 class Figure(NamedTuple):
@@ -123,9 +122,8 @@ def _figure(entries: Sequence[Entry], name: str) -> Figure | None:
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return None
-    if len(set(known)) > 1:
-        return Figure(fmean(known), mean_interval(known))
-    return Figure(known[0], entries[0].intervals.get(name))
+    mean = mean_estimate(known)
+    return Figure(mean.value, mean.interval or entries[0].intervals.get(name))
 
 
 def _verdict(this: Figure, that: Figure) -> Verdict:

@@ -12,10 +12,10 @@ from diffgen.config.npz import INCEPTION, inspect_npz
 from diffgen.config.reference import ReferenceConfig, is_pickle
 from diffgen.data.npz import open_array
 from diffgen.errors import UserError
-from diffgen.metrics.frechet import Moments
 from diffgen.metrics.inception import described as inception_words
+from diffgen.metrics.moments import Moments
 from diffgen.metrics.pickled import read_pickle
-from diffgen.metrics.stored import StoredSet, checked_moments, read_stored
+from diffgen.metrics.stored import StoredSet, as_adm, checked_moments, read_stored
 from diffgen.metrics.timm_model import described as timm_words
 
 EDM2_NETWORKS = {"fid": 0, "fd_dinov2": 1}
@@ -47,11 +47,11 @@ def converted(config: ReferenceConfig) -> Converted:
         return _edm2(path, config.extractors())
     found = inspect_npz(path, "source")
     moments = read_stored(path, found)[INCEPTION].moments
-    sets = {INCEPTION: StoredSet(_facts(config.extractors()[0], moments), moments)}
+    title, stated = _titled(config.extractors()[0], moments)
     kept = mixed(found.count)[: config.keep_images]
     names = ("arr_0", "arr_1") if found.labelled else ("arr_0",)
     images = {name: open_array(path, name)[kept] for name in names} if kept else {}
-    return Converted(sets, None, images)
+    return Converted({title: stated}, None, images)
 
 
 def _edm2(path: Path, networks: list[ExtractorConfig]) -> Converted:
@@ -63,15 +63,20 @@ def _edm2(path: Path, networks: list[ExtractorConfig]) -> Converted:
         if isinstance(stored, dict):
             where = f"source: mu and sigma of {metric} in {path}"
             found = checked_moments(where, stored.get("mu"), stored.get("sigma"), count)
-            network, moments = networks[place], {"features": found}
-            title = INCEPTION if network.name == INCEPTION else network.title
-            sets[title] = StoredSet(_facts(network, moments), moments)
+            title, kept = _titled(networks[place], {"features": found})
+            sets[title] = kept
     if not sets or not isinstance(count, int):
         raise UserError(
             f"source: {path} must hold num_images, and mu and sigma under fid or fd_dinov2, as "
             "EDM2's calculate_metrics.py writes them"
         )
     return Converted(sets, count, {})
+
+
+def _titled(network: ExtractorConfig, moments: Mapping[str, Moments]) -> tuple[str, StoredSet]:
+    """Moments with what is known of them, and the title they are stored under."""
+    facts = _facts(network, moments)
+    return INCEPTION if as_adm(facts) else network.title, StoredSet(facts, moments)
 
 
 def _facts(network: ExtractorConfig, moments: Mapping[str, Moments]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,17 +10,19 @@ import torch
 from torch import Tensor
 
 from diffgen.commands.bench import KEPT, Bench, facts_of
+from diffgen.commands.drawn_classes import FIXED, classes_to_draw
 from diffgen.commands.evaluation_report import write_report
 from diffgen.commands.left_out import tell_not_scored
 from diffgen.commands.load import Loaded
-from diffgen.commands.parts import Parts, remove, versions
+from diffgen.commands.parts import Parts, held, versions
 from diffgen.commands.real_images import Part
-from diffgen.commands.saved_images import save_batch
+from diffgen.commands.saved_images import claim, save_batch
 from diffgen.commands.saved_scores import places, save
 from diffgen.config.base import parse_size
 from diffgen.config.data import FolderConfig
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.pictures import is_image_folder, is_npz
+from diffgen.config.profiles import profile_settings
 from diffgen.data.images import StoredImages
 from diffgen.data.npz import NpzImages
 from diffgen.data.pixels import QUANTISATION
@@ -28,13 +31,8 @@ from diffgen.device import on_cpu
 from diffgen.group import Group
 from diffgen.metrics.read import Batch, Reading, read
 from diffgen.metrics.report import Report, conventions, score_all, table
-from diffgen.metrics.shards import Shards
-from diffgen.sampling.batches import draw_batches, labels_in_turn
-from diffgen.seeding import stream_generator
+from diffgen.sampling.batches import draw_batches
 
-IN_TURN = "the classes in turn"
-AS_REFERENCE = "as in the reference: image k has the class of its picture k"
-AT_RANDOM = "random classes, that of image k from (seed, k)"
 AS_STORED = "as in the source"
 SCHEMA = "diffgen-evaluation/2"
 
@@ -74,25 +72,32 @@ def evaluate(
     """
     group = group or Group.join(cpu=on_cpu(config.device))
     with group.together():
-        parts = config.target(config.picture_size()).with_suffix(".parts")
-    bench = Bench(config, group, parts, real)
-    scored = score_on(bench, config, parts)
-    if group.main:
-        print(scored.text)
-        target = save(scored.content, config.out, config.target(bench.size))
-        print(f"saved as {target}")
-        if config.report is not None:
-            seen = scored.readings
-            real_part = bench.reference.images
-            write_report(config.report, scored.content, seen.images, seen.reference, real_part)
-            print(f"report {config.report}")
-        remove(scored.shards)
-    bench.close()
+        parts = parts_folder(config)
+    with held(parts, group):
+        bench = Bench(config, group, parts, real)
+        scored = score_on(bench, config, parts)
+        with group.together():
+            if group.main:
+                print(scored.text)
+                target = save(scored.content, config.out, config.target(bench.size))
+                print(f"saved as {target}")
+                if config.report is not None:
+                    seen, part = scored.readings, bench.reference.images
+                    write_report(config.report, scored.content, seen.images, seen.reference, part)
+                    print(f"report {config.report}")
     group.leave()
 
 
+def parts_folder(config: EvaluateConfig) -> Path:
+    """Beside the JSON, of these settings alone: evaluations of one model may run at once."""
+    target = config.target(config.picture_size())
+    settings = config.model_dump_json(exclude={"out", "report", "device"})
+    digest = sha256(settings.encode()).hexdigest()
+    return target.with_name(f"{target.stem}-{digest[:8]}.parts")
+
+
 class Scored(NamedTuple):
-    """The outcome of an evaluation."""
+    """The outcome of an evaluation; the main process alone has figures."""
 
     content: dict[str, Any]
     """Figures and settings, as JSON holds them."""
@@ -100,8 +105,6 @@ class Scored(NamedTuple):
     """A table of the figures."""
     readings: Readings
     """What was compared."""
-    shards: Shards
-    """What was seen of the images, until it is removed."""
 
 
 def score_on(bench: Bench, config: EvaluateConfig, parts: Path) -> Scored:
@@ -117,11 +120,15 @@ def score_on(bench: Bench, config: EvaluateConfig, parts: Path) -> Scored:
     """
     evaluation = Evaluation(bench, config, Parts(parts, bench.extractors))
     if is_npz(config.source) or is_image_folder(config.source):
-        readings, shards = evaluation.read_stored()
+        readings = evaluation.read_stored()
     else:
-        readings, shards = evaluation.read_drawn()
-    content, text = evaluation.scored(readings)
-    return Scored(content, text, readings, shards)
+        readings = evaluation.read_drawn()
+    content: dict[str, Any] = {}
+    text = ""
+    with bench.group.together():
+        if bench.group.main:
+            content, text = evaluation.scored(readings)
+    return Scored(content, text, readings)
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ class Evaluation:
     config: EvaluateConfig
     parts: Parts
 
-    def read_stored(self) -> tuple[Readings, Shards]:
+    def read_stored(self) -> Readings:
         """Read images of a folder or ``.npz``, in a fixed random order: they may be sorted."""
         config, bench = self.config, self.bench
         path, reference = Path(config.source), bench.reference.images
@@ -153,9 +160,9 @@ class Evaluation:
         real, floor = bench.real(count, names)
         order = torch.tensor(part.first(count).numbers).argsort()
         left_out = tuple(part.left_out)
-        return Readings(images, real, floor, AS_STORED, order, left_out=left_out), shards
+        return Readings(images, real, floor, AS_STORED, order, left_out=left_out)
 
-    def read_drawn(self) -> tuple[Readings, Shards]:
+    def read_drawn(self) -> Readings:
         """Draw images from the model and read them."""
         bench, config = self.bench, self.config
         loaded = bench.model(config)
@@ -163,10 +170,12 @@ class Evaluation:
         with bench.group.together():
             count = bench.counted()
         real, floor = bench.real(count, names)
-        labels, rule = self._labels(count, names, real)
+        labels, rule = classes_to_draw(config, bench.reference.images, real, names, count)
         with bench.group.together():
             facts = facts_of(config, loaded, labels, bench.size)
             shards = self.parts.shards("images", count, config.batch_size, facts)
+            if config.save is not None and bench.group.main:
+                claim(config.save, shards.folder.name)
 
         def draw(batches: Sequence[range]) -> Iterator[Batch]:
             return self._drawn(loaded, names, labels, batches)
@@ -182,7 +191,7 @@ class Evaluation:
             describe="drawing",
         )
         weights = loaded.weights, loaded.guide_weights
-        return Readings(images, real, floor, rule, torch.arange(count), *weights), shards
+        return Readings(images, real, floor, rule, torch.arange(count), *weights)
 
     def scored(self, readings: Readings) -> tuple[dict[str, Any], str]:
         """The figures, and a table of them."""
@@ -195,10 +204,11 @@ class Evaluation:
             config,
             stored=bench.reference.moments,
             order=readings.order,
-            balanced=readings.labels in (IN_TURN, AS_REFERENCE),
+            balanced=readings.labels in FIXED,
         )
         for seen in report.seen:
             seen.images.notes.extend(bench.reference.notes(seen.extractor))
+        report.seen[0].images.notes.extend(self._off_profile(readings.images.count))
         sets = {
             "images": readings.images,
             "reference": readings.reference,
@@ -229,6 +239,17 @@ class Evaluation:
         }
         return content, self._text(report, counts, readings.labels)
 
+    def _off_profile(self, count: int) -> Iterator[str]:
+        """The warning that figures named after a profile are of fewer images than its own."""
+        profile = self.config.profile
+        if profile is not None:
+            wanted = profile_settings(profile)["num_images"]
+            if count != wanted:
+                yield (
+                    f"profile {profile} is of {wanted:,} images, these figures are of {count:,}: "
+                    "do not set them beside published ones"
+                )
+
     def _text(self, report: Report, counts: dict[str, int], labels: str) -> str:
         config = self.config
         against = f"{counts['reference']} real ones" if counts["reference"] else config.reference
@@ -241,25 +262,6 @@ class Evaluation:
                 table(report),
             ]
         )
-
-    def _labels(
-        self, count: int, names: tuple[str, ...], real: Reading | None
-    ) -> tuple[list[int], str]:
-        """The class of every image to draw, and the rule in words.
-
-        Where the reference is a folder of the model's classes the images take its labels, so that
-        unequal shares of the classes do not count against the model.
-        """
-        config, part = self.config, self.bench.reference.images
-        if config.labels == "random" and names:
-            every = [stream_generator(config.seed, "label", k) for k in range(count)]
-            return [int(torch.randint(len(names), (), generator=g)) for g in every], AT_RANDOM
-        stored = part is not None and isinstance(part.source, StoredImages)
-        follows = config.labels == "auto" and stored
-        if real is not None and follows and set(real.class_names) <= set(names):
-            same = [names.index(real.class_names[label]) for label in real.labels.tolist()]
-            return [same[k % len(same)] for k in range(count)], AS_REFERENCE
-        return labels_in_turn(count, len(names)), IN_TURN
 
     def _drawn(
         self,

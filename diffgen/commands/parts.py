@@ -3,16 +3,22 @@
 import hashlib
 import json
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from diffgen.files import locked
+from diffgen.group import Group
 from diffgen.metrics.read import Extractors
 from diffgen.metrics.shards import Shards
 
-LIBRARIES = ("diffgen", "torch", "diffusers", "timm", "torch-fidelity")
+LIBRARIES = (
+    *("diffgen", "torch", "torchvision", "diffusers", "timm", "torch-fidelity"),
+    *("numpy", "scipy", "pillow"),
+)
 
 
 def versions() -> dict[str, str]:
@@ -32,16 +38,31 @@ class Parts:
 
         Other facts mean another folder: what was computed of other images is never taken.
         """
-        extractors = [extractor.facts() for extractor in self.extractors.values()]
+        extractors = {title: extractor.facts() for title, extractor in self.extractors.items()}
         whole = [facts, extractors, count, batch_size, versions()]
         digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
         folder = self.root / f"{name}-{digest[:12]}"
         return Shards.of_batches(folder, count, batch_size)
 
 
-def remove(*done: Shards) -> None:
-    """Forget shards whose figures are saved, and a root without others."""
-    for shards in done:
-        shutil.rmtree(shards.folder, ignore_errors=True)
-        with suppress(OSError):  # others are in it
-            shards.folder.parent.rmdir()
+@contextmanager
+def held(folder: Path, group: Group) -> Iterator[None]:
+    """Keep other commands out of ``folder`` while its shards are written and used.
+
+    Afterwards it is gone; a failure or a signal leaves what there is to go on from. All processes
+    must use it.
+
+    Raises:
+        UserError: another command is in it.
+    """
+    with ExitStack() as lock:
+        with group.together():
+            if group.main:
+                lock.enter_context(locked(folder))
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            if group.main and (done or next(folder.rglob("*.safetensors"), None) is None):
+                shutil.rmtree(folder, ignore_errors=True)

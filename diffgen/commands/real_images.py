@@ -11,6 +11,7 @@ import torch
 
 from diffgen.config.hub import HubConfig
 from diffgen.data.folder import Folder
+from diffgen.data.hub import Hub
 from diffgen.data.images import StoredImages
 from diffgen.data.listing import damage_lines
 from diffgen.data.npz import NpzImages
@@ -112,7 +113,14 @@ def state(source: ImageSource) -> list[Any]:
             files = [Path(file) for file in source.files]
         case NpzImages():
             files = [source.path]
+        case Hub():
+            return [source.fingerprint]
         case _:
             return []
-    stats = [(str(file), file.stat()) for file in files]
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    return [[str(file), *stamp(file)] for file in files]
+
+
+def stamp(file: Path) -> tuple[int, int]:
+    """Size and time of a file, which tell one that was written anew."""
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns

@@ -10,12 +10,13 @@ from diffgen.config.data import DigitsConfig, FolderConfig, ShapesConfig
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.npz import NpzFile, inspect_npz
 from diffgen.config.pictures import is_npz
+from diffgen.config.reference_files import options
 from diffgen.data.images import StoredImages
 from diffgen.data.npz import NpzImages
 from diffgen.data.source import ImageSource, build_images
 from diffgen.errors import UserError
 from diffgen.metrics.extractor import Extractor
-from diffgen.metrics.frechet import Moments
+from diffgen.metrics.moments import Moments
 from diffgen.metrics.read import Extractors
 from diffgen.metrics.stored import StoredSet, read_stored
 
@@ -65,22 +66,29 @@ class Reference:
         many = "an unstated number of" if count is None else f"{count:,}"
         against = f"FID: against stored statistics of {many} images"
         if found.facts is None:
-            return [f"{against}; the file does not say by which weights and resize"]
+            how = "taken for ADM's (tf1_bilinear), as the file states neither weights nor resize"
+            return [f"{against}, {how}"]
         if found.facts.get("weights_sha256") is None:
             how = "weights are not stated, network and resize only by who converted the file"
             return [f"{against} by another tool; {how}"]
         return [against]
 
     def check(self, config: EvaluateConfig, extractors: Extractors) -> None:
-        """Raise UserError where a reference file's statistics are of something else."""
+        """Raise UserError where a reference file's statistics are of something else.
+
+        A further network that it has no statistics of is scored against the images it keeps; the
+        headline is not, since these are few of those the file stands for.
+        """
+        stated = [found.facts for found in self.stored.values() if found.facts is not None]
         for number, (title, extractor) in enumerate(extractors.items()):
-            stated = [found.facts for found in self.stored.values() if found.facts is not None]
             same = [facts for facts in stated if facts.get("name") == extractor.name]
-            lacking = number == 0 and self.images is None
-            if stated and (same or lacking) and self.fitting(extractor) is None:
+            if stated and (same or number == 0) and self.fitting(extractor) is None:
+                named = options(config, config.extractors()[number])
                 raise UserError(
                     f"reference: {config.reference} holds statistics of {told(same or stated)}; "
-                    f"this evaluation sees its images through {told([extractor.facts()])}"
+                    f"this evaluation sees its images through {told([extractor.facts()])}. "
+                    f"eval/reference.py IMAGES {named} --out FILE.npz makes one that fits, of the "
+                    "images it was made of"
                 )
             for layer, width in extractor.layers.items():
                 moments = self.moments(extractor, layer)

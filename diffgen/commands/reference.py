@@ -9,7 +9,7 @@ import numpy as np
 from diffgen.commands.bench import check_sides, load_extractors
 from diffgen.commands.converted_reference import converted
 from diffgen.commands.left_out import tell_not_scored
-from diffgen.commands.parts import Parts, remove, versions
+from diffgen.commands.parts import Parts, held, versions
 from diffgen.commands.real_images import Part
 from diffgen.commands.reference_images import images_of, kept_images, moments_of
 from diffgen.config.evaluate import DRAWN
@@ -36,7 +36,9 @@ def reference(config: ReferenceConfig) -> None:
             if group.main:
                 _convert(config)
     else:
-        _take(config, group)
+        folder = config.out.with_name(f"{config.out.name}.parts")
+        with held(folder, group):
+            _take(config, group, folder)
     group.leave()
 
 
@@ -47,7 +49,8 @@ def _convert(config: ReferenceConfig) -> None:
     _write(config, config.converted_size(), about, sets, images)
 
 
-def _take(config: ReferenceConfig, group: Group) -> None:
+def _take(config: ReferenceConfig, group: Group, folder: Path) -> None:
+    """See the images; ``folder`` keeps what was seen so far."""
     with group.together():
         device = chosen_device(config.device)
         size = config.picture_size()
@@ -59,7 +62,7 @@ def _take(config: ReferenceConfig, group: Group) -> None:
     kept = min(config.keep_images, len(part))
     with group.together():
         check_sides(extractors, size, drawn=config.source in DRAWN)
-        parts = Parts(config.out.with_name(f"{config.out.name}.parts"), extractors)
+        parts = Parts(folder, extractors)
         facts = {"source": _place(config), "kept": kept, **part.facts(size)}
         shards = parts.shards("images", len(part), config.batch_size, facts)
     fill(extractors, part.batches, shards, config.batch_size, group, keep=kept)
@@ -67,7 +70,6 @@ def _take(config: ReferenceConfig, group: Group) -> None:
         if group.main:
             sets = moments_of(shards, extractors)
             _write(config, size, _about(part), sets, kept_images(shards, kept, size))
-            remove(shards)
 
 
 def _about(part: Part) -> dict[str, Any]:

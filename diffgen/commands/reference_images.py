@@ -16,10 +16,10 @@ from diffgen.data.npz import NpzImages
 from diffgen.data.source import build_images
 from diffgen.errors import UserError
 from diffgen.metrics.extractor import Extractor
-from diffgen.metrics.frechet import MomentsAccumulator
+from diffgen.metrics.moments import MomentsAccumulator
 from diffgen.metrics.read import Extractors
 from diffgen.metrics.shards import Shards
-from diffgen.metrics.stored import StoredSet
+from diffgen.metrics.stored import StoredSet, as_adm
 
 
 def images_of(config: ReferenceConfig, size: str) -> Part:
@@ -75,8 +75,8 @@ def moments_of(shards: Shards, extractors: Extractors) -> dict[str, StoredSet]:
 
 
 def _stored_title(title: str, extractor: Extractor, sets: dict[str, StoredSet]) -> str:
-    """The first Inception is stored as ADM's files have it, whatever its resize."""
-    if extractor.name == INCEPTION and INCEPTION not in sets:
+    """ADM's names are for its own resize alone: its evaluator takes what it finds under them."""
+    if as_adm(extractor.facts()) and INCEPTION not in sets:
         return INCEPTION
     return f"{INCEPTION} tf1_bilinear" if title == INCEPTION else title
 

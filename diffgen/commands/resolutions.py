@@ -47,10 +47,7 @@ def table_cells(config: ResolutionsConfig) -> Cells:
 
 def scored(group: Group, config: EvaluateConfig, parts: Path) -> Scored:
     """The evaluation of a cell."""
-    bench = Bench(config, group, parts)
-    found = score_on(bench, config, parts)
-    bench.close()
-    return found
+    return score_on(Bench(config, group, parts), config, parts)
 
 
 def report(config: ResolutionsConfig, cells: Cells) -> None:
@@ -100,7 +97,8 @@ def markdown(
 
 def _cell(figures: dict[str, Any]) -> str:
     scores, intervals = figures["scores"], figures["intervals"]
-    fid = f"{max(scores['fid'], 0):.3g}"
+    # Against stored statistics the floor has no distance of its own.
+    fid = "-" if scores["fid"] is None else f"{max(scores['fid'], 0):.3g}"
     if intervals["fid"] is not None:
         low, high = intervals["fid"]
         fid += f" [{max(low, 0):.3g}, {max(high, 0):.3g}]"

@@ -42,6 +42,7 @@ def _normal_subset(text: str) -> str:
 
 Subset = Annotated[str, AfterValidator(_normal_subset)]
 """START:STOP; ``parse_subset`` gives the numbers."""
+SEED_ALONE = "data.subset_seed: changes nothing without data.subset, for example :1000"
 
 
 class ShapesConfig(FittedConfig):
@@ -53,7 +54,7 @@ class ShapesConfig(FittedConfig):
     kind: Literal["shapes"] = "shapes"
     """Source of the images."""
     subset: Subset | None = None
-    """Keep the images START:STOP of the list, counted from 0; either end may be left out."""
+    """Keep the images START:STOP of those there are, counted from 0; either end may be left out."""
 
     def problems(self) -> Iterator[str]:
         """Yield a size too small to draw at."""
@@ -74,12 +75,16 @@ class DigitsConfig(Section):
     size: Size = "16x16"
     """Height x width of a training image, or its area where images keep their shape [pixels]."""
     subset: Subset | None = None
-    """Keep the images START:STOP of the list, counted from 0; either end may be left out."""
+    """Keep the images START:STOP of those there are, counted from 0; either end may be left out."""
+    subset_seed: int | None = Field(default=None, ge=0)
+    """Take the subset from the images shuffled by this seed; none: from them in their order."""
     mixed_sizes: ClassVar[bool] = False
 
     def problems(self) -> Iterator[str]:
-        """Yield a size too small to draw at."""
+        """Yield a size too small to draw at, and a shuffle that changes nothing."""
         yield from _too_small(self.size)
+        if self.subset is None and self.subset_seed is not None:
+            yield SEED_ALONE
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -101,15 +106,15 @@ class FolderConfig(StoredImagesConfig):
     """Text file that lists the images, a path relative to the folder on every line, in that
     order; none: every image below the folder, in the order of their names."""
     subset: Subset | None = None
-    """Keep the images START:STOP of the list, counted from 0; either end may be left out."""
+    """Keep the images START:STOP of those there are, counted from 0; either end may be left out."""
     subset_seed: int | None = Field(default=None, ge=0)
-    """Take the subset from the list shuffled by this seed; none: from the list as it is."""
+    """Take the subset from the images shuffled by this seed; none: from them in their order."""
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the folder on this disk."""
         yield from super().problems()
         if self.subset is None and self.subset_seed is not None:
-            yield "data.subset_seed: changes nothing without data.subset, for example :1000"
+            yield SEED_ALONE
         if self.files is not None and not self.files.is_file():
             yield f"data.files: {self.files} is not a file"
         if not self.path.exists():

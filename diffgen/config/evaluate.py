@@ -14,6 +14,7 @@ from diffgen.config.guide import guidance_problems
 from diffgen.config.npz import inspect_npz
 from diffgen.config.pictures import is_image_folder, is_npz, own_size, sample_folders
 from diffgen.config.process import solver_problems
+from diffgen.config.reference_files import statistics_problems
 from diffgen.config.sampling import Device, Dtype, SamplingConfig, device_problems
 from diffgen.config.scoring import ScoringConfig
 from diffgen.config.source import position_problems, resolve, size_problems, vae_problems
@@ -61,12 +62,21 @@ class EvaluateConfig(SamplingConfig, ScoringConfig):
             except UserError as error:
                 yield str(error)
         yield from self.scoring_problems()
+        yield from self._save_problems()
         yield from device_problems(self.device, "dtype", self.dtype == "bf16")
         if self.out is not None and self.out.is_dir():
             yield f"out: {self.out} is a folder; name a JSON file, for example {self.out}/eval.json"
         else:
             yield from unwritable("out", (self.out or self.target("")).parent)
         yield from self._report_problems()
+
+    def _save_problems(self) -> Iterator[str]:
+        """Yield a folder for drawn images that is not writable, or where none are drawn."""
+        if self.save is None:
+            return
+        if is_npz(self.source) or is_image_folder(self.source):
+            yield f"save: {self.source} holds pictures already; leave save out"
+        yield from unwritable("save", self.save)
 
     def picture_size(self) -> str:
         """HEIGHTxWIDTH everything is drawn, read or cropped at.
@@ -158,11 +168,7 @@ class EvaluateConfig(SamplingConfig, ScoringConfig):
             except UserError as error:
                 yield str(error)
                 return
-            if not found.count and found.header is None and self.extractor != "inception":
-                yield (
-                    f"reference: {place} holds only mu and sigma, which belong to Inception's "
-                    f"features; give --extractor inception (got {self.extractor})"
-                )
+            yield from statistics_problems(self.reference, found, self)
         elif self.reference not in DRAWN:
             if not place.is_dir():
                 yield (

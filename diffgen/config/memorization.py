@@ -18,8 +18,14 @@ Images = ShapesConfig | DigitsConfig | FolderConfig
 Which = Literal["a", "b"]
 OTHER = 2**31
 """Between the seeds of two models, so that a run with the next seed shares none of them."""
-ELSEWHERE = {"out", "counts", "device", "track"}
+UNMEASURED: dict[str, Any] = {
+    **dict.fromkeys(("out", "counts", "device", "track", "report"), True),
+    "train": dict.fromkeys(
+        ("workers", "log_images", "sample_images", "checkpoint_images", "keep_checkpoints"), True
+    ),
+}
 """Fields that change no figure of a number of training images."""
+WHICH: tuple[Which, Which] = ("a", "b")
 
 
 class MemorizationConfig(TrainConfig):
@@ -60,13 +66,19 @@ class MemorizationConfig(TrainConfig):
 
     def settings(self) -> dict[str, Any]:
         """What decides the figures of a number of training images."""
-        return self.model_dump(mode="json", exclude=ELSEWHERE)
+        return self.model_dump(mode="json", exclude=UNMEASURED)
+
+    def seeds(self) -> tuple[int, int]:
+        """The seeds of the trainings of a and b."""
+        return self.seed, (self.seed + OTHER) % 2**32
 
     def part(self, start: int, stop: int) -> Images:
-        """Images ``start`` to ``stop`` of the data, those of a folder after a shuffle: they lie by
-        class."""
+        """Images ``start`` to ``stop`` of the data; of stored ones after a shuffle.
+
+        Those of a folder lie by class, and digits by writer.
+        """
         changes: dict[str, Any] = {"subset": f"{start}:{stop}"}
-        if isinstance(self.data, FolderConfig):
+        if not isinstance(self.data, ShapesConfig):
             changes["subset_seed"] = self.seed
         return self.data.model_copy(update=changes)
 
@@ -77,7 +89,7 @@ class MemorizationConfig(TrainConfig):
         """
         values = self.model_dump(include=set(TrainConfig.model_fields))
         values["out"] = self.out / "runs" / f"{count}-{which}"
-        values["seed"] = (self.seed + OTHER * (which == "b")) % 2**32
+        values["seed"] = self.seeds()[WHICH.index(which)]
         values["data"] = self.part(start, start + count).model_dump()
         values["model"]["num_classes"] = 0
         values["train"]["sample_images"] = 0
@@ -106,6 +118,13 @@ class MemorizationConfig(TrainConfig):
         data = self.data
         if data.subset is not None:
             yield f"data.subset: {data.subset} is chosen by counts; leave it out"
+        if not isinstance(data, ShapesConfig) and data.subset_seed is not None:
+            yield f"data.subset_seed: {data.subset_seed} is chosen by seed; leave it out"
+        if isinstance(data, FolderConfig) and data.classes:
+            yield (
+                f"data.classes: {', '.join(data.classes)}, but the models know no classes, and a "
+                "small set may lack one; name the images with data.files"
+            )
         if isinstance(data, FittedConfig) and data.crop != "center":
             yield f"data.crop: {data.crop} would blur which images were trained on; use center"
         if isinstance(data, FolderConfig) and data.flip:

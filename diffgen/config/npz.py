@@ -3,8 +3,8 @@
 guided-diffusion's samplers write, and its evaluator reads, ``arr_0`` (images) with optional
 ``arr_1`` (labels); its reference files add ``mu`` and ``sigma`` of Inception's 2,048 features, and
 ``mu_s`` and ``sigma_s`` of its 2,023 spatial ones. The files that ``eval/reference.py`` writes have
-these too, ``TITLE.mu``, ``TITLE.sigma`` and so on for other networks, and ``header``: JSON that
-says how everything was taken. Pickled content is refused by its header and never loaded.
+these too, ``TITLE.mu``, ``TITLE.sigma`` and so on for other networks and resizes, and ``header``:
+JSON that says how everything was taken. Pickled content is refused by its header and never loaded.
 """
 
 import json
@@ -24,7 +24,7 @@ LAYOUT = "arr_0 (N, height, width, 3) uint8, optional arr_1 (N,) labels"
 
 
 INCEPTION = "inception"
-"""Title of the network that ``mu`` and ``sigma`` belong to."""
+"""Title of what ``mu`` and ``sigma`` belong to: Inception by TensorFlow 1's resize."""
 LAYERS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 """Names of the moments of a network's layers."""
 SCHEMA = "diffgen-reference/1"
@@ -57,6 +57,11 @@ class NpzFile:
     """By the title of a network, that of ``mu`` and ``sigma`` being inception."""
     header: Mapping[str, Any] | None = field(default=None)
     """What a file of ``eval/reference.py`` says of itself; None: it is of another tool."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What its labels count, as the header has it."""
+        return tuple(self.header.get("class_names") or ()) if self.header else ()
 
 
 def inspect_npz(path: Path, field: str) -> NpzFile:
@@ -94,15 +99,16 @@ def inspect_npz(path: Path, field: str) -> NpzFile:
 
 
 def _statistics(headers: Mapping[str, Header]) -> dict[str, Layers]:
-    """The moments a file holds, those of inception first."""
-    titles = ["", *sorted(n.removesuffix(".mu") for n in headers if n.endswith(".mu"))]
+    """The moments a file holds, those of inception first; others need a header that tells them."""
+    named = sorted(n.removesuffix(".mu") for n in headers if n.endswith(".mu"))
+    titles = ["", *(named if "header" in headers else [])]
     found: dict[str, Layers] = {}
     for title in titles:
-        named = {
+        names = {
             layer: (f"{title}.{mean}", f"{title}.{cov}") if title else (mean, cov)
             for layer, (mean, cov) in LAYERS.items()
         }
-        layers = {k: pair for k, pair in named.items() if all(name in headers for name in pair)}
+        layers = {k: pair for k, pair in names.items() if all(name in headers for name in pair)}
         if "features" in layers:
             found[title or INCEPTION] = layers
     return found

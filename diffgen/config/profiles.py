@@ -12,7 +12,21 @@ from typing import Any, Literal
 
 ProfileName = Literal["adm", "clean", "edm2", "dgm", "embedded"]
 DINOV2 = "vit_large_patch14_dinov2.lvd142m"
-PUBLISHED = {"num_images": 50_000, "labels": "random", "floor": False}
+EMBEDDED: dict[str, Any] = {
+    "extractor": "reader",
+    "resize": None,
+    "image_size": None,
+    "further": [],
+    "num_images": 512,
+    "floor": True,
+    "k": 3,
+    "density_k": 5,
+    "rule": "adm",
+    "manifold_images": None,
+    "splits": "shuffled",
+    "labels": "auto",
+}
+PUBLISHED: dict[str, Any] = {**EMBEDDED, "num_images": 50_000, "labels": "random", "floor": False}
 INCEPTION = {"extractor": "inception", "resize": "tf1_bilinear"}
 
 
@@ -20,7 +34,7 @@ def profile_settings(name: ProfileName) -> dict[str, Any]:
     """The fields of an evaluation that a profile fixes, with their values."""
     match name:
         case "adm":
-            return {**PUBLISHED, **INCEPTION, "k": 3, "rule": "adm", "splits": "in_order"}
+            return {**PUBLISHED, **INCEPTION, "splits": "in_order"}
         case "clean":
             return {**PUBLISHED, "extractor": "inception", "resize": "pil_bicubic"}
         case "edm2":
@@ -31,7 +45,7 @@ def profile_settings(name: ProfileName) -> dict[str, Any]:
             strict = {"k": 5, "density_k": 5, "rule": "strict", "manifold_images": 10_000}
             return {**PUBLISHED, **dino, **strict}
         case "embedded":
-            return {"extractor": "reader", "k": 3, "rule": "adm", "labels": "auto"}
+            return EMBEDDED
 
 
 FREE = ("num_images", "floor")

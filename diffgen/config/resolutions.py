@@ -60,6 +60,9 @@ class ResolutionsConfig(SamplingConfig, ScoringConfig):
     sizes: list[Size] = Field(default=[])
     """HEIGHTxWIDTH of the columns [pixels]; none: 3/4, 1, 1.5 and 2 times the size of the first
     model, and both shapes of 1 to 2, as far as every model can be drawn and read at them."""
+    reference: str = "shapes"
+    """Real images at each size: shapes or digits (held out), a folder, which is cropped, or files
+    of eval/reference.py, in whose name {size} stands for HEIGHTxWIDTH: ref-{size}.npz."""
     num_images: int = Field(default=256, ge=8)
     """Images drawn a cell, and real ones [count]."""
     pictures: int = Field(default=4, ge=1, le=64)
@@ -84,6 +87,7 @@ class ResolutionsConfig(SamplingConfig, ScoringConfig):
         for name in SamplingConfig.model_fields:
             own = getattr(row, name, None)
             settings[name] = getattr(self, name) if own is None else own
+        settings["reference"] = self.reference.replace("{size}", size or row_size(row))
         return EvaluateConfig(source=row.source, size=size, **settings)
 
     def columns(self) -> list[Size]:
@@ -136,3 +140,11 @@ class ResolutionsConfig(SamplingConfig, ScoringConfig):
                 yield "sizes: none of the default ones suits every model; give them"
         except UserError:
             return  # the row's own complaint tells it
+
+
+def row_size(row: RowConfig) -> Size:
+    """HEIGHTxWIDTH a row's model was trained at; "" where there is no such model."""
+    try:
+        return "{}x{}".format(*resolve(row.source).sample_size)
+    except UserError:  # its own complaint tells it
+        return ""

@@ -31,11 +31,11 @@ class ScoringConfig(NetworksConfig):
     """Whether a point on a ball's surface counts for precision and recall: adm (yes) or strict
     (no, as in prdc)."""
     manifold_images: int | None = Field(default=None, ge=8)
-    """Images of each side that precision, recall, density and coverage are taken of, the first
-    ones [count]; none: all."""
+    """Images of each side that precision, recall, density, coverage, authenticity and copied are
+    taken of, the first ones [count]; none: all."""
     splits: Literal["shuffled", "in_order"] = "shuffled"
-    """The Inception score's ten splits: of shuffled images (torch-fidelity), or in their order
-    (adm)."""
+    """The Inception score: over ten splits of shuffled images (torch-fidelity), or over chunks of
+    5,000 in the order of the source (adm)."""
     labels: Literal["auto", "in_turn", "random"] = "auto"
     """Classes drawn: in turn, random (as published figures are), or auto: as in the reference
     where it has the model's classes, else in turn."""

@@ -63,19 +63,20 @@ class Digits(Dataset[tuple[torch.Tensor, int]]):
     """Handwritten digits at one size, kept in memory.
 
     Items are (image, label): image (3, H, W) float32 in [-1, 1], three equal channels (a view,
-    not to be written to), and the digit. ``part``: places of those of the split that are kept.
-    Raises ValueError for an unknown split or a side below 8 pixels.
+    not to be written to), and the digit. The file is in the order of its writers, and so are the
+    items. ``places``: those of the split that are kept; None: all. Raises ValueError for an
+    unknown split or a side below 8 pixels.
     """
 
     class_names = CLASS_NAMES
 
     def __init__(
-        self, height: int, width: int, split: str = "train", part: slice | None = None
+        self, height: int, width: int, split: str = "train", places: list[int] | None = None
     ) -> None:
         if min(height, width) < 8:
             raise ValueError(f"height x width is {height} x {width}; each must be at least 8")
         self.height, self.width = height, width
-        self.indices = split_indices(split)[part or slice(None)]
+        self.indices = split_indices(split)[slice(None) if places is None else places]
         images, labels = load()
         self._images = render(images[self.indices], height, width)
         self._labels: list[int] = labels[self.indices].tolist()

@@ -36,6 +36,11 @@ class Hub(StoredImages):
         """Image ``index`` as RGB, of any size. Raises DamagedImage, naming it."""
         return self._opener.open(self._rows[index], index)
 
+    @property
+    def fingerprint(self) -> str:
+        """Changes when a file of the dataset does, or its revision; see ``datasets``."""
+        return str(self._rows._fingerprint)
+
 
 class HubStream:
     """A dataset read in order while training, shuffled among ``config.shuffle_buffer`` images.

@@ -1,9 +1,10 @@
 """Which files of a folder are trained on, in which order and under which class."""
 
+import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-
-import numpy as np
 
 from diffgen.config.data import (
     IMAGE_SUFFIXES,
@@ -13,9 +14,8 @@ from diffgen.config.data import (
     image_files,
 )
 from diffgen.data.scan import damaged_files
-from diffgen.data.subset import kept
+from diffgen.data.subset import subset_indices
 from diffgen.errors import UserError
-from diffgen.seeding import stream_seed
 
 SHOWN = 20
 """Lines of a list that a message shows."""
@@ -144,18 +144,10 @@ def in_class_folders(files: list[Path], folder: Path) -> bool:
     return nested is not None
 
 
-def subset_indices(count: int, subset: str, seed: int | None) -> list[int]:
-    """Places START:STOP of ``count``, or of them shuffled by ``seed``; ascending.
-
-    Raises:
-        UserError: the range reaches beyond them.
-    """
-    part = kept(count, subset)
-    order = np.arange(count)
-    if seed is not None:
-        order = np.random.default_rng(stream_seed(seed, "subset", 0) + 2**63).permutation(count)
-    chosen: list[int] = np.sort(order[part]).tolist()
-    return chosen
+def names_digest(files: Sequence[Path], folder: Path) -> str:
+    """SHA-256 of the names of ``files`` below ``folder``, in their order; not of their content."""
+    names = "\0".join(path.relative_to(folder).as_posix() for path in files)
+    return hashlib.sha256(os.fsencode(names)).hexdigest()
 
 
 def refusal(damaged: dict[Path, str], count: int) -> str:

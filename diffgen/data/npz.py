@@ -25,7 +25,7 @@ class NpzImages:
     Args:
         path: the file.
         size: HEIGHTxWIDTH [pixels].
-        class_names: what its labels count; the file itself has no names.
+        class_names: what its labels count; none: what the file says, if it does.
 
     Raises:
         UserError: the file is damaged or of another layout.
@@ -35,7 +35,7 @@ class NpzImages:
         found = inspect_npz(path, "npz")
         self.path = path
         self.height, self.width = parse_size(size)
-        self.class_names = class_names
+        self.class_names = class_names or found.class_names
         self.pixels = open_array(path, "arr_0")
         self.labels = open_array(path, "arr_1") if found.labelled else np.full(found.count, -1)
 

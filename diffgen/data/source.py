@@ -13,7 +13,7 @@ from diffgen.data.fit import WHOLE, Limits, Part
 from diffgen.data.folder import Folder
 from diffgen.data.hub import Hub, HubStream
 from diffgen.data.shapes import TRAIN, Shapes
-from diffgen.data.subset import kept
+from diffgen.data.subset import kept, subset_indices
 
 Split = Literal["train", "held_out"]
 
@@ -66,8 +66,8 @@ def build_images(
             return Shapes(height, width, split, fitting=config, limits=limits, part=part)
         case DigitsConfig():
             count = len(split_indices("train"))
-            part = kept(count, config.subset) if split == "train" else None
-            return Digits(height, width, split, part)
+            chosen = subset_indices(count, config.subset, config.subset_seed)
+            return Digits(height, width, split, chosen if split == "train" else None)
         case FolderConfig():
             return Folder(config, limits)
         case HubConfig():

@@ -46,7 +46,7 @@ class Values(Comparison):
     target: float | None = None
     """With nearer: values count by their distance to it."""
     unit: Text = "seed"
-    """What a value is one of. seed: of the document's seeds, in their order."""
+    """What a value is one of. seed: of the document's seeds, if paired all in their order."""
     this: Measured
     other: Measured
     interval: Interval | None = None
@@ -169,10 +169,10 @@ class Evidence(Section):
         for i, one in enumerate(self.comparisons):
             if titles.index(titles[i]) < i:
                 yield f"comparisons[{i}]: name and figure are those of an earlier one"
-            if not isinstance(one, Values) or one.kind != "paired" or one.unit != "seed":
-                continue
-            if len(one.this) != len(self.seeds):
-                yield f"comparisons[{i}]: {len(one.this)} values for {len(self.seeds)} seeds"
+            if isinstance(one, Values) and one.unit == "seed":
+                most = max(len(one.this), len(one.other))
+                if most > len(self.seeds) or (one.kind == "paired" and most < len(self.seeds)):
+                    yield f"comparisons[{i}]: {most} values for {len(self.seeds)} seeds"
         for name in ("settings", "machine", "data"):
             if not _finite(getattr(self, name)):
                 yield f"{name}: JSON knows no infinity and no NaN; take null"

@@ -24,7 +24,7 @@ def paired_difference(this: Sequence[float], other: Sequence[float]) -> Interval
         ValueError: there are not as many of the one as of the other.
     """
     differences = [a - b for a, b in zip(this, other, strict=True)]
-    return mean_interval(differences) if _vary(differences) else None
+    return mean_interval(differences) if _vary(differences, _scale(this, other)) else None
 
 
 def independent_difference(this: Sequence[float], other: Sequence[float]) -> Interval | None:
@@ -32,7 +32,8 @@ def independent_difference(this: Sequence[float], other: Sequence[float]) -> Int
 
     Degrees of freedom by Satterthwaite. None where a side has one value, or neither side varies.
     """
-    if min(len(this), len(other)) < 2 or not (_vary(this) or _vary(other)):
+    scale = _scale(this, other)
+    if min(len(this), len(other)) < 2 or not (_vary(this, scale) or _vary(other, scale)):
         return None
     a, b = (float(np.var(values, ddof=1)) / len(values) for values in (this, other))
     freedom = (a + b) ** 2 / (a**2 / (len(this) - 1) + b**2 / (len(other) - 1))
@@ -41,9 +42,14 @@ def independent_difference(this: Sequence[float], other: Sequence[float]) -> Int
     return middle - half, middle + half
 
 
-def _vary(values: Sequence[float]) -> bool:
-    """Whether they differ by more than rounding."""
-    return not math.isclose(min(values), max(values), rel_tol=1e-9)
+def _vary(values: Sequence[float], scale: float) -> bool:
+    """Whether they differ by more than rounding, of numbers as large as ``scale``."""
+    return max(values) - min(values) > 1e-9 * scale
+
+
+def _scale(this: Sequence[float], other: Sequence[float]) -> float:
+    """The largest size of a value: what a difference is rounded by goes with it."""
+    return max(map(abs, (*this, *other)))
 
 
 def extreme_differences(this: Interval, other: Interval) -> Interval:

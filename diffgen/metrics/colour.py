@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffgen.metrics.intervals import mean_interval
+from diffgen.metrics.intervals import Interval, mean_estimate
 
 MEASURES = ("saturation", "contrast", "clipped", "colourfulness")
 LUMA = (0.2126, 0.7152, 0.0722)
@@ -23,8 +23,8 @@ class Mean:
     """A measure averaged over images."""
 
     mean: float
-    interval: tuple[float, float]
-    """95 %, from the images' standard deviation."""
+    interval: Interval | None
+    """95 %, from the images' standard deviation; None: there is one image, or all measure alike."""
 
 
 def colour_measures(images: Tensor) -> Tensor:
@@ -63,7 +63,5 @@ def _measures(images: Tensor) -> Tensor:
 
 def colour_means(measures: Tensor) -> dict[str, Mean]:
     """The measures (N, 4) of N images, averaged."""
-    return {
-        name: Mean(float(values.mean()), mean_interval(values.tolist()))
-        for name, values in zip(MEASURES, measures.unbind(1), strict=True)
-    }
+    found = (mean_estimate(values.tolist()) for values in measures.unbind(1))
+    return {name: Mean(one.value, one.interval) for name, one in zip(MEASURES, found, strict=True)}

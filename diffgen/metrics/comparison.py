@@ -7,13 +7,11 @@ caution is wanted where a table holds many pairs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
-from diffgen.metrics.intervals import mean_interval
+from diffgen.metrics.intervals import Interval
 
 Verdict = Literal["lower", "higher", "inconclusive"]
-Interval = tuple[float, float]
 
 
 def verdict(first: Interval, second: Interval) -> Verdict:
@@ -28,15 +26,3 @@ def verdict(first: Interval, second: Interval) -> Verdict:
     if first[1] < second[0]:
         return "lower"
     return "higher" if first[0] > second[1] else "inconclusive"
-
-
-def verdict_of_seeds(first: Sequence[float], second: Sequence[float]) -> Verdict:
-    """How the mean of `first` lies to that of `second`, one value a seed, by Student's t.
-
-    The seeds of both sides are taken as independent. One value says nothing about its spread, so
-    with fewer than two on a side the answer is "inconclusive". ValueError for none.
-    """
-    for values in (first, second):
-        if not values:
-            raise ValueError("a comparison needs at least one value on each side, got none")
-    return verdict(mean_interval(first), mean_interval(second))

@@ -13,7 +13,8 @@ from torchmetrics import Metric
 from typing_extensions import Self
 
 from diffgen.metrics.colour import MEASURES, colour_measures
-from diffgen.metrics.frechet import Moments, frechet_from_moments, moments_from_sums
+from diffgen.metrics.frechet import frechet_from_moments
+from diffgen.metrics.moments import Moments, moments_from_sums
 
 
 class _Exact(Metric):

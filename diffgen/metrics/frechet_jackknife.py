@@ -7,31 +7,14 @@ several times, so it has the covariance of a smaller set, and the distance, whos
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from diffgen.metrics.frechet import Moments, MomentsAccumulator, check_features
-from diffgen.metrics.gaussian import Gaussian, distance
-from diffgen.metrics.jackknife import deal, jackknife
-
-NUM_GROUPS = 20  # 2.09 standard errors make 95 %, against 2.26 with 10; the cost is linear
-
-
-@dataclass(frozen=True)
-class FrechetFigures:
-    """A squared Fréchet distance with its uncertainty, in squared feature units.
-
-    Attributes:
-        value: as `frechet_distance` gives it at this number of images, bias included.
-        standard_error: of `value` over other generated images, the reference held fixed.
-        interval: 95 %, about `value`.
-    """
-
-    value: float
-    standard_error: float
-    interval: tuple[float, float]
+from diffgen.metrics.frechet import distance
+from diffgen.metrics.gaussian import Gaussian
+from diffgen.metrics.intervals import Estimate
+from diffgen.metrics.jackknife import LEAST_ROWS, NUM_GROUPS, Groups, jackknife
+from diffgen.metrics.moments import Moments, MomentsAccumulator, check_features
 
 
 class LeaveOneOut:
@@ -42,47 +25,33 @@ class LeaveOneOut:
 
     Args:
         features: (N, D) floating, N >= 4.
-        groups: (N,) int64 group of each row; at least two different ones, named by any integer
-            and of any size.
+        groups: of the N rows, each leaving at least 2.
 
-    Raises ValueError on another shape or dtype, NaN, or a group that leaves fewer than 2 rows.
+    Raises ValueError on another shape or dtype, and NaN.
     """
 
-    def __init__(self, features: Tensor, groups: Tensor) -> None:
+    def __init__(self, features: Tensor, groups: Groups) -> None:
         check_features("features", features)
-        if tuple(groups.shape) != (len(features),) or groups.dtype != torch.int64:
-            raise ValueError(
-                f"groups must be ({len(features)},) int64, one a row, got "
-                f"{tuple(groups.shape)} {groups.dtype}"
-            )
-        _, self.groups, sizes = groups.to(features.device).unique(
-            return_inverse=True, return_counts=True
-        )
-        self.sizes: list[int] = sizes.tolist()
-        if len(self.sizes) < 2 or len(features) - max(self.sizes) < 2:
-            raise ValueError(
-                "groups must be at least 2, each leaving 2 rows or more, got sizes "
-                f"{self.sizes} of {len(features)} rows"
-            )
-        self.features = features
-        self.total = self._accumulate(features)
-        self.whole = Gaussian(self.total.compute(), lambda: features)
+        self.features, self.groups = features, groups
+        self._number = groups.number.to(features.device)
+        self._total = _accumulated(features)
+        self.whole = Gaussian(self._total.compute(), lambda: features)
 
-    @property
-    def shares(self) -> list[float]:
-        """Of the rows, by group."""
-        return [size / len(self.features) for size in self.sizes]
+    def __len__(self) -> int:
+        """The number of groups."""
+        return len(self.groups.sizes)
 
     def without(self, group: int) -> Gaussian:
-        """All rows but those of the `group`-th group in the order of their names."""
-        inside = self.groups == group
-        rest = self.total.without(self._accumulate(self.features[inside]))
+        """All rows but those of a group."""
+        inside = self._number == group
+        rest = self._total.without(_accumulated(self.features[inside]))
         return Gaussian(rest.compute(), lambda: self.features[~inside])
 
-    def _accumulate(self, rows: Tensor) -> MomentsAccumulator:
-        running = MomentsAccumulator(rows.shape[1], rows.device)
-        running.update(rows)
-        return running
+
+def _accumulated(rows: Tensor) -> MomentsAccumulator:
+    running = MomentsAccumulator(rows.shape[1], rows.device)
+    running.update(rows)
+    return running
 
 
 @torch.no_grad()
@@ -93,7 +62,7 @@ def frechet_interval(
     *,
     num_groups: int = NUM_GROUPS,
     seed: int = 0,
-) -> FrechetFigures:
+) -> Estimate:
     """Fréchet distance of `fake` from `reference` with a 95 % interval over the fakes.
 
     Delete-a-group jackknife (`jackknife`): the distance is taken again without each group. The
@@ -106,9 +75,12 @@ def frechet_interval(
         fake: (N, D) floating features on the same device, N >= 4.
         groups: (N,) int64 group of each row, for example its shard; they need not be equally
             large, but must be alike: groups that are classes widen the interval. None: deal the
-            rows out at random.
-        num_groups: where `groups` is None, from 2 to N // 2.
+            rows out at random (`jackknife.deal`).
+        num_groups: at most so many are dealt, at least 2.
         seed: of the deal.
+
+    Returns:
+        The value as `frechet_distance` gives it at this number of images, bias included.
 
     Raises:
         ValueError: shapes, dtypes, groups or numbers of rows other than above, different D, NaN.
@@ -120,9 +92,15 @@ def frechet_interval(
     if isinstance(reference, Tensor):
         check_features("reference", reference)
     fixed = Gaussian.of(reference)
-    check_features("fake", fake, num_features=len(fixed.moments.mean), least=4)
-    fakes = LeaveOneOut(fake, deal(len(fake), num_groups, seed) if groups is None else groups)
+    fakes = in_groups(fake, len(fixed.moments.mean), groups, num_groups, seed)
     value = distance(fixed, fakes.whole)
-    replicates = [distance(fixed, fakes.without(g)) for g in range(len(fakes.sizes))]
-    found = jackknife(value, replicates, fakes.shares)
-    return FrechetFigures(value, found.standard_error, found.interval(value))
+    replicates = [distance(fixed, fakes.without(g)) for g in range(len(fakes))]
+    return jackknife(value, replicates, fakes.groups.shares).estimate()
+
+
+def in_groups(
+    fake: Tensor, num_features: int, groups: Tensor | None, num_groups: int, seed: int
+) -> LeaveOneOut:
+    """Fakes of `num_features` by `groups`, as `frechet_interval` takes and refuses them."""
+    check_features("fake", fake, num_features=num_features, least=LEAST_ROWS)
+    return LeaveOneOut(fake, Groups.of(groups, len(fake), num_groups=num_groups, seed=seed))

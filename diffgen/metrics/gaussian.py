@@ -1,7 +1,6 @@
-"""A feature set seen as a Gaussian that is compared more than once.
+"""A feature set seen as a Gaussian, with the square roots of its covariance that a distance needs.
 
-The same distance as `frechet_distance`, but what depends on one side alone, the factor of its
-covariance, is computed once and kept.
+What depends on one set alone is computed once and kept, as the reference of many distances is.
 """
 
 from __future__ import annotations
@@ -13,15 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from diffgen.metrics.frechet import (
-    Moments,
-    cholesky_factor,
-    distance_given_trace,
-    eigen_root,
-    moments,
-    root_trace,
-    square_root,
-)
+from diffgen.metrics.moments import Moments, moments
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +30,7 @@ class Gaussian:
 
     @classmethod
     def of(cls, source: Tensor | Moments) -> Gaussian:
-        """From (N, D) features or from stored moments; ValueError as `frechet.moments`."""
+        """From (N, D) features or from stored moments; ValueError as `moments`."""
         if isinstance(source, Moments):
             return cls(source)
         return cls(moments(source), lambda: source)
@@ -63,15 +54,31 @@ class Gaussian:
         return eigen_root(self.moments)
 
 
-def distance(first: Gaussian, second: Gaussian) -> float:
-    """Squared Fréchet distance, as `frechet.frechet_distance`.
+def cholesky_factor(cov: Tensor) -> Tensor | None:
+    """L with L L^T = cov, both (D, D) float64; None unless cov has full numerical rank.
 
-    Where both covariances have full rank it costs one eigvalsh of (D, D); `first`'s factor is
-    the one kept, so the side that stays should stand there. Otherwise it costs the singular
-    values of a (k_1, k_2) matrix.
+    The squared pivot over the variance is the share of a feature that the features before it
+    do not explain, whatever its unit; at rounding level the feature is a combination of them.
     """
-    if first.factor is not None and second.factor is not None:
-        trace = root_trace(first.factor, second.moments.cov)
-    else:
-        trace = torch.linalg.svdvals(first.root @ second.root.T).sum()
-    return distance_given_trace(first.moments, second.moments, trace)
+    factor, info = torch.linalg.cholesky_ex(cov)
+    if info.item() != 0:
+        return None
+    unexplained = factor.diagonal().square() / cov.diagonal()
+    return factor if unexplained.min() > len(cov) * torch.finfo(cov.dtype).eps else None
+
+
+def square_root(features: Tensor) -> Tensor:
+    """R, (min(N, D), D), with R^T R the covariance of (N, D) float64 `features`, never formed."""
+    centred = (features - features.mean(0)) / (len(features) - 1) ** 0.5
+    if len(features) <= features.shape[1]:
+        return centred
+    return torch.linalg.qr(centred, mode="r").R
+
+
+def eigen_root(source: Moments) -> Tensor:
+    """R, (k, D) float64 with k the largest possible rank, and R^T R the covariance.
+
+    Eigenvalues below 0 are cut; those that should be 0 leave roots of about 1e-8 of the largest.
+    """
+    values, vectors = torch.linalg.eigh(source.cov)
+    return (vectors * values.clamp(min=0).sqrt()).T[-source.most_rank :]

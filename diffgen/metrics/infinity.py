@@ -16,59 +16,33 @@ of draws instead of 95 %, because the subsets share their images. The jackknife'
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import repeat
-from statistics import fmean, linear_regression
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from diffgen.metrics.frechet import Moments, MomentsAccumulator, check_features
-from diffgen.metrics.frechet_jackknife import NUM_GROUPS, LeaveOneOut
-from diffgen.metrics.gaussian import Gaussian, distance
-from diffgen.metrics.jackknife import deal, jackknife
-
-NUM_SIZES = 15
-LEAST_SIZE = 5000
-
-
-@dataclass(frozen=True)
-class Line:
-    """Least squares through the distances of nested subsets.
-
-    Attributes:
-        intercept, slope: of the line through `values` over 1 / `sizes`.
-        r2: share of the variance of `values` that the line explains; 1 where they are equal.
-        residual_sd: standard deviation of `values` about the line.
-        sizes: numbers of generated images, ascending; the last is all of them.
-        values: the distance at each size.
-    """
-
-    intercept: float
-    slope: float
-    r2: float
-    residual_sd: float
-    sizes: list[int]
-    values: list[float]
+from diffgen.metrics.frechet import distance
+from diffgen.metrics.frechet_jackknife import LeaveOneOut, in_groups
+from diffgen.metrics.gaussian import Gaussian
+from diffgen.metrics.intervals import Estimate
+from diffgen.metrics.jackknife import LEAST_ROWS, NUM_GROUPS, Groups, Jackknife, jackknife
+from diffgen.metrics.moments import Moments, check_features
+from diffgen.metrics.subset_line import Line, fit_line, nested, subset_sizes
 
 
 @dataclass(frozen=True)
-class FidInfinity:
+class FidInfinity(Estimate):
     """A squared Fréchet distance extrapolated to infinitely many images.
 
+    Its value is not clipped, so it scatters about 0 where the distributions are equal.
+
     Attributes:
-        value: the estimate; not clipped, so it scatters about 0 where the distributions are equal.
-        standard_error: of `value`.
-        interval: 95 %, about `value`, by Student's t.
         line: the distances that the extrapolation can be seen in.
     """
 
-    value: float
-    standard_error: float
-    interval: tuple[float, float]
     line: Line
 
 
@@ -90,9 +64,9 @@ def fid_infinity(
             and the noise of the images they were made of stay in the figure and are not in its
             interval.
         fake: (N, D) floating features on the same device, N >= 4.
-        groups: (N,) int64 group of each row of `fake`, all of about one size; None: deal them out
-            at random.
-        num_groups: G where `groups` is None, from 2 to half the rows of either side.
+        groups: (N,) int64 group of each row of `fake`, all of about one size, and no more than
+            M // 2 of them; None: deal them out at random (`jackknife.deal`).
+        num_groups: at most so many are dealt, at least 2.
         seed: of the deal into groups and of the permutation the subsets are the beginnings of.
 
     Raises:
@@ -103,74 +77,101 @@ def fid_infinity(
     taken to be independent. Where the distance is 0 the interval is too wide, about 1.4 times.
     Costs G + 15 distances, over a second each at D = 2048 on one CPU core.
     """
-    size = _num_features(reference)
-    check_features("fake", fake, num_features=size, least=4)
-    fakes = LeaveOneOut(fake, deal(len(fake), num_groups, seed) if groups is None else groups)
-    every, sizes = range(len(fakes.sizes)), subset_sizes(len(fake))
-    less: Iterable[Gaussian]
-    grown: Iterable[Gaussian]
-    if isinstance(reference, Moments):
-        less = grown = repeat(Gaussian(reference))
-        shares = fakes.shares
-    else:
-        reals = LeaveOneOut(reference, deal(len(reference), len(every), seed))
-        less = map(reals.without, every)
-        grown = nested(reference, [round(n * len(reference) / len(fake)) for n in sizes], seed)
-        shares = [fmean(pair) for pair in zip(reals.shares, fakes.shares, strict=True)]
-    values = list(map(distance, grown, nested(fake, sizes, seed)))
-    replicates = list(map(distance, less, map(fakes.without, every)))
-    found = jackknife(values[-1], replicates, shares)
-    return FidInfinity(
-        found.corrected,
-        found.standard_error,
-        found.interval(found.corrected),
-        fit_line(sizes, values),
-    )
+    pair = _Pair.of(reference, fake, groups, num_groups, seed)
+    replicates = [distance(pair.without(g), pair.fakes.without(g)) for g in range(len(pair.fakes))]
+    return pair.at_infinity(pair.jackknife(replicates))
 
 
-def subset_sizes(count: int) -> list[int]:
-    """15 sizes, evenly from 5000 or count // 2, whichever is less, to `count`; fewer below 30."""
-    least = min(LEAST_SIZE, count // 2)
-    steps = (round(least + (count - least) * i / (NUM_SIZES - 1)) for i in range(NUM_SIZES))
-    return list(dict.fromkeys(steps))
+@torch.no_grad()
+def frechet_figures(
+    reference: Tensor | Moments,
+    fake: Tensor,
+    groups: Tensor | None = None,
+    *,
+    num_groups: int = NUM_GROUPS,
+    seed: int = 0,
+) -> tuple[Estimate, FidInfinity]:
+    """What `frechet_interval` and `fid_infinity` give of the same groups; they share their work.
 
-
-def nested(features: Tensor, sizes: Sequence[int], seed: int) -> Iterator[Gaussian]:
-    """The first n rows of `features`, (N, D), in one random order, for each n of ascending `sizes`.
-
-    A size below 2 is taken as 2.
+    Costs G + 15 distances from stored moments, of which the replicates of both are the same, and
+    2 G + 15 from features.
     """
-    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
-    order = order.to(features.device)
-    running = MomentsAccumulator(features.shape[1], features.device)
-    for size in sizes:
-        first = order[: max(size, 2)]
-        if len(first) > running.count:
-            running.update(features[first[running.count :]])
-        yield Gaussian(running.compute(), partial(features.__getitem__, first))
+    pair = _Pair.of(reference, fake, groups, num_groups, seed)
+    fixed, cut = [], []
+    for g in range(len(pair.fakes)):
+        rest = pair.fakes.without(g)
+        fixed.append(distance(pair.fixed, rest))
+        cut.append(fixed[-1] if pair.reals is None else distance(pair.without(g), rest))
+    plain = jackknife(pair.value, fixed, pair.fakes.groups.shares)
+    return plain.estimate(), pair.at_infinity(pair.jackknife(cut))
 
 
-def fit_line(sizes: Sequence[int], values: Sequence[float]) -> Line:
-    """Least squares of `values` in 1 / `sizes`; at least 3 different sizes, of any order."""
-    inverse = [1 / size for size in sizes]
-    slope, intercept = linear_regression(inverse, values)
-    mean = fmean(values)
-    total = math.fsum((value - mean) ** 2 for value in values)
-    left = math.fsum(
-        (value - intercept - slope * x) ** 2 for x, value in zip(inverse, values, strict=True)
-    )
-    return Line(
-        intercept,
-        slope,
-        r2=1 - left / total if total > 0 else 1.0,
-        residual_sd=math.sqrt(left / (len(values) - 2)),
-        sizes=list(sizes),
-        values=list(values),
-    )
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Both sides in as many groups each.
 
+    Attributes:
+        fixed: the whole reference.
+        reals: the reference in groups; None: it is moments, which stay whole.
+        value: the distance of all images.
+    """
 
-def _num_features(reference: Tensor | Moments) -> int:
-    if isinstance(reference, Moments):
-        return len(reference.mean)
-    check_features("reference", reference, least=4)
-    return reference.shape[1]
+    fixed: Gaussian
+    reals: LeaveOneOut | None
+    fakes: LeaveOneOut
+    seed: int
+    value: float
+
+    @classmethod
+    def of(
+        cls,
+        reference: Tensor | Moments,
+        fake: Tensor,
+        groups: Tensor | None,
+        num_groups: int,
+        seed: int,
+    ) -> _Pair:
+        if isinstance(reference, Moments):
+            fixed = Gaussian(reference)
+            fakes = in_groups(fake, len(reference.mean), groups, num_groups, seed)
+            return cls(fixed, None, fakes, seed, distance(fixed, fakes.whole))
+        check_features("reference", reference, least=LEAST_ROWS)
+        most = min(num_groups, len(reference) // 2)
+        fakes = in_groups(fake, reference.shape[1], groups, most, seed)
+        if 2 * len(fakes) > len(reference):
+            raise ValueError(
+                f"groups must be at most {len(reference) // 2} for {len(reference)} rows of "
+                f"reference, got {len(fakes)}"
+            )
+        dealt = Groups.of(None, len(reference), num_groups=len(fakes), seed=seed)
+        reals = LeaveOneOut(reference, dealt)
+        return cls(reals.whole, reals, fakes, seed, distance(reals.whole, fakes.whole))
+
+    def without(self, group: int) -> Gaussian:
+        """The reference without a group, where it is cut."""
+        return self.fixed if self.reals is None else self.reals.without(group)
+
+    def jackknife(self, replicates: Sequence[float]) -> Jackknife:
+        """Of distances without each group of both sides, or of the fakes where that is all."""
+        shares = self.fakes.groups.shares
+        if self.reals is not None:
+            pairs = zip(self.reals.groups.shares, shares, strict=True)
+            shares = [fmean(pair) for pair in pairs]
+        return jackknife(self.value, replicates, shares)
+
+    def at_infinity(self, found: Jackknife) -> FidInfinity:
+        """The corrected estimate beside the line through subsets."""
+        extrapolated = found.corrected_estimate()
+        return FidInfinity(
+            extrapolated.value, extrapolated.standard_error, extrapolated.interval, self._line()
+        )
+
+    def _line(self) -> Line:
+        fake = self.fakes.features
+        sizes = subset_sizes(len(fake))
+        grown: Iterable[Gaussian] = repeat(self.fixed)
+        if self.reals is not None:
+            real = self.reals.features
+            grown = nested(real, [round(n * len(real) / len(fake)) for n in sizes[:-1]], self.seed)
+        smaller = list(map(distance, grown, nested(fake, sizes[:-1], self.seed)))
+        return fit_line(sizes, [*smaller, self.value])

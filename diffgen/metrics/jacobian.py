@@ -2,8 +2,12 @@
 
 The optimal denoiser of y = x + sigma n is D(y) = E[x | y], and its Jacobian is symmetric,
 Cov[x | y] / sigma^2, with eigenvalues from 0 up: directions of small eigenvalue are taken for
-noise and shrunk. The trace counts those that are kept, an effective dimension; averaged over y it
-is the optimal mean squared error, summed over the pixels, divided by sigma^2.
+noise and shrunk. The trace, an effective dimension, weighs directions by how much of them is kept.
+It counts none: a single eigenvalue is above 1 where y leaves open which of two distant images it
+was, and the trace may then be above the rank. In the mean over y of its own distribution it is the
+optimal squared error, summed over the pixels, divided by sigma^2; no linear denoiser's error is
+less, so there, and only there, it is at most sum s / (s + sigma^2) over the variances s. For N
+images these are N - 1 or fewer, and so is the rank, at every y.
 
 A denoiser here maps (B, ...) to the same shape, each sample on its own. Then one backward pass
 over copies of an image gives as many rows of its Jacobian as there are copies.

@@ -22,21 +22,10 @@ from diffgen.metrics.balls import (
     around_real_mean,
     distance_blocks,
     inside_by,
-    squared_distances,
     squared_radii,
     surfaces,
 )
-from diffgen.metrics.frechet import check_features
-
-__all__ = [
-    "DensityCoverage",
-    "PrecisionRecall",
-    "Rule",
-    "density_coverage",
-    "precision_recall",
-    "squared_distances",
-    "squared_radii",
-]
+from diffgen.metrics.moments import check_features
 
 
 @dataclass(frozen=True)

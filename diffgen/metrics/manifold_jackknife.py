@@ -5,39 +5,39 @@ where the manifold itself happens to lie, because it is made of sampled points t
 interval of a share knows the first alone. The delete-a-group jackknife over the fakes (see
 `jackknife`) admits both: without the fakes of a group their balls are missing as well, and
 those of the other fakes reach as far as they then would. The reference is taken as fixed.
+
+The interval of a share runs from the lower of two low ends to the higher of two high ends: the
+jackknife's, cut to [0, 1], and Wilson's, over the fakes for precision and over the reals for
+recall and coverage. The jackknife alone says nothing where all replicates are 0 or all are 1.
+Density has the jackknife's alone, cut at 0, and none where all replicates are equal. In a trial
+with normal points in 3 dimensions, 120 a side, they held the mean of other draws in 96 to 99 % of
+400.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from diffgen.metrics.balls import Rule, check_neighbour
-from diffgen.metrics.frechet import check_features
-from diffgen.metrics.intervals import wilson
-from diffgen.metrics.jackknife import deal, jackknife
+from diffgen.metrics.intervals import Estimate, wilson
+from diffgen.metrics.jackknife import LEAST_ROWS, Groups, jackknife
 from diffgen.metrics.manifold_replicates import manifold_replicates
+from diffgen.metrics.moments import check_features
 
-NUM_GROUPS = 10  # where the caller has none
+NUM_GROUPS = 10  # each compares every distance once more
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure of all points with its uncertainty.
+class Figure(Estimate):
+    """A figure of all points, its uncertainty over other fakes, the reals held fixed.
 
     Attributes:
-        value: of all points.
-        standard_error: of `value` over other fakes, the reals held fixed.
-        interval: 95 %, about `value`.
         replicates: G values, each without one group of fakes, in the order of their numbers.
     """
 
-    value: float
-    standard_error: float
-    interval: tuple[float, float]
     replicates: tuple[float, ...]
 
 
@@ -64,11 +64,6 @@ def manifold_figures(
 ) -> ManifoldFigures:
     """All four figures of `fake` against `real` and their intervals, from the same distances.
 
-    The interval of a share runs from the lower of two low ends to the higher of two high ends:
-    the jackknife's, cut to [0, 1], and Wilson's, over the fakes for precision and over the reals
-    for recall and coverage. The jackknife alone says nothing where all replicates are 0 or all
-    are 1. Density has the jackknife's alone, cut at 0.
-
     Args:
         real: (N, D) floating features, N above k and density_k.
         fake: (M, D) floating features on the same device, M >= 4, and more than k of them
@@ -78,7 +73,7 @@ def manifold_figures(
         density_k: k of density and coverage, as in `density_coverage`.
         groups: (M,) int64 group of each fake, for example its shard; at least two different
             ones, named by any integer and of any size. They must be alike: groups that are
-            classes widen the interval. None: deal the fakes out at random into 10, or M // 2.
+            classes widen the interval. None: deal the fakes out at random into at most 10.
         block_size: points per side of a distance block; memory is as `precision_recall`'s, and
             the fakes once more as they come and a few times (M k + N) G float64.
 
@@ -86,44 +81,36 @@ def manifold_figures(
         ValueError: groups that are not as above, and as `precision_recall`.
     """
     check_features("real", real)
-    check_features("fake", fake, num_features=real.shape[1], least=4)
+    check_features("fake", fake, num_features=real.shape[1], least=LEAST_ROWS)
     check_neighbour("k", k, len(real))
     check_neighbour("density_k", density_k, len(real))
-    if groups is None:
-        groups = deal(len(fake), min(NUM_GROUPS, len(fake) // 2))
-    if tuple(groups.shape) != (len(fake),) or groups.dtype != torch.int64:
-        raise ValueError(
-            f"groups must be ({len(fake)},) int64, one a row of fake, got "
-            f"{tuple(groups.shape)} {groups.dtype}"
-        )
-    sizes: list[int] = groups.unique(return_counts=True)[1].tolist()
-    if len(sizes) < 2 or len(fake) - max(sizes) <= k:
-        raise ValueError(
-            f"groups must be at least 2, each leaving more than k = {k} fakes, got sizes "
-            f"{sizes} of {len(fake)} fakes"
-        )
-    by_group = fake[groups.argsort(stable=True).to(fake.device)]
-    found = manifold_replicates(real, by_group, sizes, k, rule, density_k, block_size)
+    dealt = Groups.of(groups, len(fake), left=k + 1, num_groups=NUM_GROUPS)
+    by_group = fake[dealt.number.argsort(stable=True).to(fake.device)]
+    found = manifold_replicates(real, by_group, dealt.sizes, k, rule, density_k, block_size)
     return ManifoldFigures(
-        precision=_share(found.precision, sizes, len(fake)),
-        recall=_share(found.recall, sizes, len(real)),
-        density=_figure(found.density, sizes, 0.0, math.inf),
-        coverage=_share(found.coverage, sizes, len(real)),
+        precision=_share(found.precision, dealt.shares, len(fake)),
+        recall=_share(found.recall, dealt.shares, len(real)),
+        density=_density(found.density, dealt.shares),
+        coverage=_share(found.coverage, dealt.shares, len(real)),
     )
 
 
-def _share(values: Tensor, sizes: list[int], count: int) -> Figure:
-    """A figure that is a share of `count` points."""
-    found = _figure(values, sizes, 0.0, 1.0)
+def _share(values: Tensor, shares: list[float], count: int) -> Figure:
+    """A share of `count` points from its (G + 1,) replicates and value."""
+    found, replicates = _jackknifed(values, shares)
     low, high = wilson(round(found.value * count), count)
-    interval = min(low, found.interval[0]), max(high, found.interval[1])
-    return Figure(found.value, found.standard_error, interval, found.replicates)
+    if found.interval is not None:
+        low, high = min(low, max(0.0, found.interval[0])), max(high, min(1.0, found.interval[1]))
+    return Figure(found.value, found.standard_error, (low, high), replicates)
 
 
-def _figure(values: Tensor, sizes: list[int], least: float, most: float) -> Figure:
-    """From (G + 1,) replicates and value; the jackknife's interval, cut to [least, most]."""
+def _density(values: Tensor, shares: list[float]) -> Figure:
+    """A density from its (G + 1,) replicates and value."""
+    found, replicates = _jackknifed(values, shares)
+    interval = found.interval and (max(0.0, found.interval[0]), found.interval[1])
+    return Figure(found.value, found.standard_error, interval, replicates)
+
+
+def _jackknifed(values: Tensor, shares: list[float]) -> tuple[Estimate, tuple[float, ...]]:
     *replicates, value = values.tolist()
-    found = jackknife(value, replicates, [size / sum(sizes) for size in sizes])
-    low, high = found.interval(value)
-    interval = max(least, low), min(most, high)
-    return Figure(value, found.standard_error, interval, tuple(replicates))
+    return jackknife(value, replicates, shares).estimate(), tuple(replicates)

@@ -6,11 +6,13 @@ samples are alike and far from both training sets. Images are compared as they a
 """
 
 import math
+from collections.abc import Sequence
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from diffgen.metrics.nearest import RATIO, nearest
+from diffgen.metrics.nearest import RATIO, much_nearer, nearest
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -69,15 +71,19 @@ def centred(images: Tensor) -> Tensor:
 def memorised(images: Tensor, references: Tensor, ratio: float = RATIO) -> Tensor:
     """(N,) bool: an image is nearer to one reference than ``ratio`` times to any other.
 
-    d(x, nearest) < d(x, second nearest) / 3 is a convention, whose origin is unverified here. A
-    reference that occurs twice hides its copies, since both distances are equal.
+    ``nearest.much_nearer`` of pixels: a convention, whose origin is unverified here. A reference
+    that occurs twice hides its copies, since both distances are equal.
 
     Raises:
         ValueError: fewer than 2 references.
     """
     distances, _ = nearest(images.flatten(1), references.flatten(1), 2)
-    first, second = distances.unbind(1)
-    return first < ratio * second
+    return much_nearer(distances, ratio)
+
+
+def squared_errors(found: Tensor, images: Tensor) -> Tensor:
+    """Mean squared error of each image over its pixels: (N, ...) twice -> (N,) float64."""
+    return (found - images).flatten(1).double().square().mean(1)
 
 
 def psnr(mean_squared_error: float, value_range: float = 2.0) -> float:
@@ -88,3 +94,23 @@ def psnr(mean_squared_error: float, value_range: float = 2.0) -> float:
     if mean_squared_error == 0:
         return math.inf
     return 10 * math.log10(value_range**2 / mean_squared_error)
+
+
+def psnr_parts(squared: Sequence[float], value_range: float = 2.0) -> list[float]:
+    """What each image adds to the PSNR of the mean of their squared errors e [dB].
+
+    psnr(mean e) - 10 / ln 10 (e / mean e - 1), the first order in each error: the mean of these is
+    the PSNR itself, and their spread gives its standard error (the delta method).
+
+    Args:
+        squared: mean squared error of each image; not all of them 0.
+        value_range: as for ``psnr``.
+
+    Raises:
+        ValueError: there is no error at all, whose PSNR is infinite.
+    """
+    mean = fmean(squared)
+    if mean == 0:
+        raise ValueError("squared: an error of 0 has no finite PSNR")
+    level, slope = psnr(mean, value_range), 10 / math.log(10)
+    return [level - slope * (one / mean - 1) for one in squared]

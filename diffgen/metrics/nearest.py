@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffgen.metrics.frechet import check_features
-from diffgen.metrics.manifold import squared_distances
+from diffgen.metrics.balls import Points, around_real_mean, distance_blocks, squared_radii
+from diffgen.metrics.moments import check_features
 
 RATIO = 1 / 3
 """A convention, see `Neighbours.copied`."""
@@ -51,10 +51,21 @@ class Neighbours:
 
         Raises ValueError unless 0 < ratio <= 1.
         """
-        if not 0 < ratio <= 1:
-            raise ValueError(f"ratio must be above 0 and at most 1, got {ratio}")
-        nearest, second = self.distances.unbind(1)
-        return (nearest < ratio * second).double().mean().item()
+        return much_nearer(self.distances, ratio).double().mean().item()
+
+
+def much_nearer(distances: Tensor, ratio: float = RATIO) -> Tensor:
+    """Of distances (M, 2) to the nearest and the second nearest: (M,) bool, which are copies.
+
+    The rule of `Neighbours.copied`, point by point.
+
+    Raises:
+        ValueError: unless 0 < ratio <= 1.
+    """
+    if not 0 < ratio <= 1:
+        raise ValueError(f"ratio must be above 0 and at most 1, got {ratio}")
+    first, second = distances.unbind(1)
+    return first < ratio * second
 
 
 @torch.no_grad()
@@ -73,9 +84,9 @@ def neighbours(real: Tensor, fake: Tensor, *, block_size: int = 2048) -> Neighbo
     """
     check_features("real", real)
     check_features("fake", fake, num_features=real.shape[1], least=1)
-    distances, indices = _nearest(fake, real, 2, block_size)
-    spacing, _ = _nearest(real, real, 1, block_size, others=True)
-    return Neighbours(distances, indices, spacing[:, 0])
+    reals, fakes = around_real_mean(real, fake)
+    distances, indices = _nearest(fakes, reals, 2, block_size)
+    return Neighbours(distances, indices, squared_radii(reals, 1, block_size).sqrt())
 
 
 @torch.no_grad()
@@ -103,31 +114,18 @@ def nearest(
         raise ValueError(f"count must be at least 1, got {count}")
     check_features("queries", queries, least=1)
     check_features("keys", keys, num_features=queries.shape[1], least=count)
-    return _nearest(queries, keys, count, block_size)
+    points, asked = around_real_mean(keys, queries)
+    return _nearest(asked, points, count, block_size)
 
 
-def _nearest(
-    queries: Tensor, keys: Tensor, count: int, block_size: int, *, others: bool = False
-) -> tuple[Tensor, Tensor]:
-    """As `nearest`; with `others`, row i of `keys` is no neighbour of row i of `queries`."""
-    if block_size < 1:
-        raise ValueError(f"block_size must be at least 1, got {block_size}")
-    centre = keys.mean(0, dtype=torch.float64)  # a common offset would only cost digits
-    distances = torch.empty(len(queries), count, dtype=torch.float64, device=queries.device)
-    indices = torch.empty(len(queries), count, dtype=torch.int64, device=queries.device)
-    for start in range(0, len(queries), block_size):
-        rows = queries[start : start + block_size].double() - centre
-        best = rows.new_empty(len(rows), 0)
-        found = indices.new_empty(len(rows), 0)
-        for offset in range(0, len(keys), block_size):
-            columns = keys[offset : offset + block_size].double() - centre
-            block = squared_distances(rows, columns)
-            if others and offset == start:
-                block.fill_diagonal_(torch.inf)
-            numbers = torch.arange(offset, offset + len(columns), device=found.device)
-            candidates = torch.cat([best, block], 1)
-            best, place = candidates.topk(min(count, candidates.shape[1]), largest=False)
-            found = torch.cat([found, numbers.expand(len(rows), -1)], 1).gather(1, place)
-        distances[start : start + block_size] = best.sqrt()
-        indices[start : start + block_size] = found
-    return distances, indices
+def _nearest(queries: Points, keys: Points, count: int, block_size: int) -> tuple[Tensor, Tensor]:
+    """As `nearest`."""
+    best = queries.centre.new_full((len(queries), count), torch.inf)
+    found = torch.zeros(len(queries), count, dtype=torch.int64, device=best.device)
+    for rows, columns, distances in distance_blocks(queries, keys, block_size):
+        numbers = torch.arange(columns.start, columns.stop, device=best.device)
+        candidates = torch.cat([best[rows], distances], 1)
+        best[rows], place = candidates.topk(count, largest=False)
+        known = torch.cat([found[rows], numbers.expand(len(distances), -1)], 1)
+        found[rows] = known.gather(1, place)
+    return best.sqrt(), found

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from diffgen.files import locked
 from diffgen.group import ALONE, Group, cut
 from diffgen.metrics.colour import colour_measures
 from diffgen.metrics.extractor import Extractor
@@ -31,7 +29,8 @@ class Reading:
     """What networks saw in a set of N images, in their order."""
 
     layers: Mapping[str, Mapping[str, Tensor]]
-    """Of each extractor its layers, (N, width) fp32 on the CPU; see ``Extractor.layers``."""
+    """Of each extractor its layers, (N, width) fp32 on the CPU; see ``Extractor.layers``. Only the
+    main process has them."""
     labels: Tensor
     """(N,) int64, over ``class_names``; -1 or beyond them: of no known class."""
     class_names: tuple[str, ...]
@@ -65,9 +64,11 @@ class Reading:
         return int((logits.argmax(1) == torch.tensor(wanted)).sum())
 
     def label_counts(self) -> dict[str, int]:
-        """Images of each label that occurs, by its name where it has one, in their order."""
-        counted = Counter(self.labels.tolist())
-        return {self.class_name(label): counted[label] for label in sorted(counted)}
+        """Images of each name that occurs, in the order of their labels; two may share a name."""
+        counted: Counter[str] = Counter()
+        for label in sorted(self.labels.tolist()):
+            counted[self.class_name(label)] += 1
+        return dict(counted)
 
     def class_name(self, label: int) -> str:
         """The name of a label, or its number where it has none."""
@@ -104,22 +105,22 @@ def read(
         describe: of the progress bar.
 
     Raises:
-        UserError: an image of any process cannot be read, or another command is at it.
+        UserError: an image of any process cannot be read.
         RuntimeError: ``draw`` leaves an image out or gives one twice.
     """
     fill(extractors, draw, shards, batch_size, group, keep=keep, describe=describe)
+    mine = extractors if group.main else {}
     with group.together():
-        found = shards.load()
-    return Reading(
-        layers={
-            title: {layer: found[f"{title}/{layer}"] for layer in extractor.layers}
-            for title, extractor in extractors.items()
-        },
-        labels=found["labels"],
-        class_names=class_names,
-        colour=found["colour"],
-        pictures=found["pictures"],
-    )
+        return Reading(
+            layers={
+                title: {layer: shards.load(f"{title}/{layer}") for layer in extractor.layers}
+                for title, extractor in mine.items()
+            },
+            labels=shards.load("labels"),
+            class_names=class_names,
+            colour=shards.load("colour"),
+            pictures=shards.load("pictures"),
+        )
 
 
 def fill(
@@ -133,19 +134,15 @@ def fill(
     describe: str = "reading",
 ) -> None:
     """What ``read`` does, and raises, without taking the shards back into memory."""
-    with ExitStack() as lock:
+    with group.together():  # nobody writes before all have seen what is missing
+        todo = shards.missing()
+    try:
         with group.together():
-            if group.main:
-                lock.enter_context(locked(shards.folder))
-        with group.together():  # nobody writes before all have seen what is missing
-            todo = shards.missing()
-        try:
-            with group.together():
-                _read_shards(extractors, draw, shards, batch_size, group, todo, keep, describe)
-        except Interrupted as stop:
-            there = shards.count - sum(map(len, shards.missing()))
-            left = f"{there} of {shards.count} images are done, the same command goes on"
-            raise Interrupted(stop.signum, left) from None
+            _read_shards(extractors, draw, shards, batch_size, group, todo, keep, describe)
+    except Interrupted as stop:
+        there = shards.count - sum(map(len, shards.missing()))
+        left = f"{there} of {shards.count} images are done, the same command goes on"
+        raise Interrupted(stop.signum, left) from None
 
 
 def _read_shards(

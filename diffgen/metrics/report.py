@@ -6,13 +6,19 @@ from typing import Any
 
 from torch import Tensor
 
+from diffgen.config.npz import LAYERS
 from diffgen.config.scoring import ScoringConfig
 from diffgen.metrics.colour import colour_means
+from diffgen.metrics.conventions import conventions
+from diffgen.metrics.distances import NO_FLOOR
 from diffgen.metrics.extractor import Extractor
 from diffgen.metrics.figures import Figures, Sides, figures
-from diffgen.metrics.frechet import Moments
+from diffgen.metrics.moments import Moments
 from diffgen.metrics.read import Extractors, Reading
 from diffgen.metrics.shown import NAMES, shown
+from diffgen.metrics.stored import moments_digest
+
+__all__ = ["Report", "Seen", "conventions", "score_all", "table"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,9 @@ class Seen:
     images: Figures
     floor: Figures | None
     """Of real images against real images; None: there is no floor."""
+    against: dict[str, Any]
+    """What the Fréchet distance of each layer is to: how many images, and of stored moments
+    their digest."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ def content(seen: Seen) -> dict[str, Any]:
         "floor": floor and {"scores": floor.scores, "intervals": floor.intervals},
         "not_available": seen.images.missing,
         "notes": seen.images.notes,
+        "against": seen.against,
         "fid_line": seen.images.line and asdict(seen.images.line),
     }
 
@@ -84,17 +94,39 @@ def score_all(
         sides = Sides(
             title, extractor, images, reference, stored, order, balanced, config, config.intervals
         )
-        lowest = figures(replace(sides, images=floor, intervals=False)) if floor else None
-        seen.append(Seen(title, extractor, figures(sides), lowest))
+        found, lowest = figures(sides), None
+        if floor is not None:
+            real = replace(sides, images=floor, order=None, intervals=False, floor=True)
+            lowest = figures(real)
+            found.notes.extend(_without_floor(lowest))
+        seen.append(Seen(title, extractor, found, lowest, against(sides)))
     means = colour_means(images.colour)
     colour = Figures(
         {name: found.mean for name, found in means.items()},
         {name: found.interval for name, found in means.items()},
     )
-    real = colour_means(reference.colour) if reference else None
+    known = colour_means(reference.colour) if reference else None
     return Report(
-        seen, colour, {name: found.mean for name, found in real.items()} if real else None
+        seen, colour, {name: found.mean for name, found in known.items()} if known else None
     )
+
+
+def _without_floor(floor: Figures) -> list[str]:
+    """What to say of figures that the floor could have, but for what they are taken to."""
+    names = [NAMES[name] for name, reason in floor.missing.items() if reason == NO_FLOOR]
+    return [f"{', '.join(names)}: no floor, {NO_FLOOR}"] if names else []
+
+
+def against(sides: Sides) -> dict[str, Any]:
+    """What the Fréchet distance of each layer is to; see ``Seen.against``."""
+    found: dict[str, Any] = {}
+    for layer in LAYERS:
+        target = sides.target(layer) if layer in sides.extractor.layers else None
+        if isinstance(target, Moments):
+            found[layer] = {"count": target.count, "sha256": moments_digest(target)}
+        elif target is not None:
+            found[layer] = {"count": len(target), "sha256": None}
+    return found
 
 
 def table(report: Report) -> str:
@@ -131,34 +163,3 @@ def _aligned(rows: list[tuple[str, str, str]]) -> str:
     wide = max(17, *(len(row[0]) + 1 for row in rows))
     middle = max(len(row[1]) for row in rows)
     return "\n".join(f"{name:{wide}}{a:>{middle}}  {b:>17}".rstrip() for name, a, b in rows)
-
-
-def conventions(config: ScoringConfig, stored: bool) -> dict[str, Any]:
-    """What was computed, word by word, to stand beside the figures."""
-    source = "; the reference's moments as stored in its file" if stored else ""
-    most = config.manifold_images
-    return {
-        "features": "fp32, of pictures quantised to 8 bits",
-        "fid": f"unbiased covariances in float64, trace by Cholesky and eigvalsh{source}",
-        "fid_infinity": "jackknife over groups of both sides (of the images alone against stored "
-        "moments)",
-        "sfid": "Fréchet distance of ADM's layer: mixed_6/conv, first 7 channels",
-        "inception_score": f"10 splits, {config.splits}"
-        + (" by seed 2020" if config.splits == "shuffled" else ""),
-        "kid": "unbiased, cubic polynomial kernel, all images",
-        "cmmd": "Gaussian kernel of width 10, biased, times 1000",
-        "precision_recall": {
-            "k": config.k,
-            "rule": f"{config.rule} (distance {'<=' if config.rule == 'adm' else '<'} radius)",
-            "images": most or "all",
-        },
-        "density_coverage": {"k": config.density_k, "rule": "strict", "images": most or "all"},
-        "authenticity": "share farther from the nearest real image than that is from its own; "
-        "copied: nearer than a third of the distance to the second nearest",
-        "floor": "real images against other real images, the same counts",
-        "colour": "means over images: HSV S; std of BT.709 luma; share of pixels with a channel "
-        "at 0 or 255; Hasler and Süsstrunk's M3 on 0 to 255",
-        "interval": "95 %, the reference held fixed: jackknife over groups of images; for shares "
-        "no narrower than Wilson's; over splits for the Inception score; Student's t for means "
-        "over images",
-    }

@@ -6,6 +6,7 @@ nor on which of them wrote it.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from torch import Tensor
 from diffgen.errors import UserError
 from diffgen.files import write_file
 
-MOST = 50
+MOST = 256
+"""Shards of a set: so many processes have work, and a kill costs one of them each."""
 
 
 @dataclass(frozen=True)
@@ -56,26 +58,34 @@ class Shards:
         kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         write_file(self.file(rows), lambda path: save_file(kept, path))
 
-    def load(self) -> dict[str, Tensor]:
-        """All rows in order, by name.
+    def load(self, name: str) -> Tensor:
+        """All rows of one tensor, in order.
 
         Raises:
             UserError: a shard is not there or damaged.
         """
-        parts = list(self.parts())
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return torch.cat([self._read(rows, name) for rows in self.ranges])
 
     def parts(self) -> Iterator[dict[str, Tensor]]:
         """One shard after the other, in order; raises as ``load``."""
         for rows in self.ranges:
-            try:
+            with self._explained():
                 part = load_file(self.file(rows))
-            except (OSError, SafetensorError) as error:
-                raise UserError(
-                    f"{self.folder}: a part of the features cannot be read ({error}); several "
-                    "processes need a folder that all of them see"
-                ) from None
             yield part
+
+    def _read(self, rows: range, name: str) -> Tensor:
+        with self._explained(), safe_open(self.file(rows), "pt") as stored:
+            return stored.get_tensor(name)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"{self.folder}: a part of the features cannot be read ({error}); several "
+                "processes need a folder that all of them see"
+            ) from None
 
 
 def _whole(file: Path, rows: int) -> bool:

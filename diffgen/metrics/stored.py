@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from diffgen.data.npz import open_array
 from diffgen.errors import UserError
 from diffgen.files import write_file
 from diffgen.metrics.extractor import Extractor
-from diffgen.metrics.frechet import Moments
+from diffgen.metrics.moments import Moments
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class StoredSet:
 
     def fits(self, extractor: Extractor) -> bool:
         """True where nothing that the file states speaks against a comparison of its features."""
-        if self.facts is None:
-            return extractor.name == INCEPTION
         theirs = extractor.facts()
+        if self.facts is None:
+            return as_adm(theirs)
         same = all(self.facts.get(name) == theirs[name] for name in ("name", "preprocessing"))
         return same and self.facts.get("weights_sha256") in (None, theirs["weights_sha256"])
 
@@ -39,7 +40,7 @@ class StoredSet:
 def read_stored(path: Path, found: NpzFile) -> dict[str, StoredSet]:
     """The statistics in a reference file that ``inspect_npz`` has found, by title.
 
-    Those of a file without header are taken for Inception's, other names in it are passed over.
+    Those of a file without header are taken for ADM's.
 
     Raises:
         UserError: they hold NaN, or a sigma is no covariance.
@@ -54,8 +55,24 @@ def read_stored(path: Path, found: NpzFile) -> dict[str, StoredSet]:
             },
         )
         for title, layers in found.statistics.items()
-        if header or title == INCEPTION
     }
+
+
+def as_adm(facts: Mapping[str, Any]) -> bool:
+    """True for Inception with TensorFlow 1's resize: what ADM's names in a file stand for."""
+    if facts["name"] != INCEPTION:
+        return False
+    from diffgen.metrics.inception import described  # slow to import, and needed here alone
+
+    return bool(facts["preprocessing"] == described("tf1_bilinear"))
+
+
+def moments_digest(moments: Moments) -> str:
+    """sha256 of the float64 values of mean and covariance, row by row."""
+    total = sha256()
+    for values in (moments.mean, moments.cov):
+        total.update(values.cpu().numpy().tobytes())
+    return total.hexdigest()
 
 
 def write_stored(
@@ -68,8 +85,8 @@ def write_stored(
 
     Args:
         path: the ``.npz``. Nothing in it is compressed, so that images are read one by one.
-        sets: moments with the facts of their extractors, by title; those titled ``inception``
-            get ADM's names.
+        sets: moments with the facts of their extractors, by title; those titled ``inception``,
+            which must be ``as_adm``, get ADM's names.
         header: what else to say, as JSON holds it.
         images: ``arr_0`` and ``arr_1``, or nothing.
 

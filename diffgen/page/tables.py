@@ -72,11 +72,20 @@ def _network(one: Content) -> Network:
     return Network(
         facts["title"],
         Table(f"By {facts['title']}", ("figure", "images", REAL), tuple(rows)),
-        Table(f"The network {facts['title']}", ("fact", "value"), _rows(facts)),
+        Table(f"The network {facts['title']}", ("fact", "value"), (*_rows(facts), *_targets(one))),
         tuple((NAMES[name], reason) for name, reason in one["not_available"].items()),
         tuple(one["notes"]),
         found,
     )
+
+
+def _targets(one: Content) -> Iterator[tuple[str, str]]:
+    """What the Fréchet distance of each layer is to."""
+    for layer, target in one["against"].items():
+        digest = target["sha256"]
+        what = f"statistics (sha256 {digest})" if digest else "the real images"
+        count = "an unstated number of" if target["count"] is None else target["count"]
+        yield f"distance of {layer} to", f"{what}, of {count} images"
 
 
 def _shown(name: str, scores: Mapping[str, Any], intervals: Mapping[str, Any]) -> str:
@@ -120,10 +129,19 @@ def decisive(content: Content) -> Iterator[Table]:
     )
     yield Table("Conventions", ("of", "convention"), _rows(content["conventions"]))
     yield from (network.facts for network in networks(content))
+    if content["reference_file"]:
+        yield Table("The reference file", ("fact", "value"), _rows(_file(content)))
     if content["reference_data"]:
         yield Table("Reference", ("field", "value"), _rows(content["reference_data"]))
     yield Table("Settings", ("field", "value"), _rows(settings))
     yield Table("Versions", ("package", "version"), _rows(content["versions"]))
+
+
+def _file(content: Content) -> dict[str, Any]:
+    """What a reference file says of itself, of its classes only how many there are."""
+    header = dict(content["reference_file"])
+    del header["schema"]
+    return {**header, "class_names": len(header["class_names"])}
 
 
 def _rows(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

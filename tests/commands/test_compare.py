@@ -10,7 +10,7 @@ import torch
 from diffgen.cli import launch
 from diffgen.data.pixels import to_pil, to_uint8
 from diffgen.data.shapes import Shapes
-from diffgen.metrics.comparison import verdict_of_seeds
+from diffgen.metrics.comparison import verdict
 from diffgen.metrics.intervals import mean_interval
 
 FIDS = ("a.json", 5.0, (4.0, 6.0)), ("b.json", 6.5, (5.5, 7.5)), ("c.json", 9.0, (8.0, 10.0))
@@ -97,7 +97,10 @@ def test_an_unknown_interval_decides_nothing(write, tmp_path):
 
 def test_files_that_differ_in_the_seed_alone_are_averaged(write, tmp_path, capsys):
     near, far = [5.0, 5.2, 5.4], [7.0, 7.1, 7.5]
-    files = [write(f"n{k}.json", fid, seed=k) for k, fid in enumerate(near)]
+    recall = [0.3, 0.1 + 0.2, 0.3]  # equal but for rounding
+    files = [
+        write(f"n{k}.json", fid, seed=k, scores__recall=recall[k]) for k, fid in enumerate(near)
+    ]
     files += [write(f"f{k}.json", fid, seed=k, **guided(4)) for k, fid in enumerate(far)]
     (table,) = compared(tmp_path, *files)["tables"]
     one, other = table["rows"]
@@ -105,11 +108,13 @@ def test_files_that_differ_in_the_seed_alone_are_averaged(write, tmp_path, capsy
     assert one["files"] == files[:3]
     assert one["scores"]["fid"] == pytest.approx(5.2)
     assert other["intervals"]["fid"] == pytest.approx(list(mean_interval(far)))
-    assert other["against_first"]["fid"] == verdict_of_seeds(far, near) == "higher"
+    by_student = verdict(mean_interval(far), mean_interval(near))
+    assert other["against_first"]["fid"] == by_student == "higher"
     assert "| n0.json and 2 more | 0, 1, 2 | guidance.scale" in capsys.readouterr().out
     # Equal values of every seed have no spread, which would decide everything.
-    share = json.loads(Path(files[0]).read_text())["intervals"]["precision"]
-    assert one["intervals"]["precision"] == share
+    first = json.loads(Path(files[0]).read_text())["intervals"]
+    for name in ("precision", "recall"):
+        assert one["intervals"][name] == first[name]
 
 
 def test_a_figure_that_one_seed_lacks_is_not_averaged(write, tmp_path):
@@ -141,6 +146,8 @@ def test_a_figure_that_one_seed_lacks_is_not_averaged(write, tmp_path):
         ("conventions__kid", "biased", "conventions.kid"),
         ("extractor__weights_sha256", "00", "extractor.weights_sha256"),
         ("extractor__preprocessing", "none", "extractor.preprocessing"),
+        ("against__features__sha256", "00", "against.features.sha256"),
+        ("against__features__count", 50_000, "against.features.count"),
     ],
 )
 def test_what_means_something_else_is_never_put_into_one_column(
@@ -174,7 +181,7 @@ def test_what_leaves_the_figures_as_they_are_keeps_nothing_apart(write, tmp_path
 def test_every_network_has_its_own_table(scored, write, tmp_path):
     more = {
         name: scored[name]
-        for name in ("scores", "intervals", "floor", "not_available", "notes", "fid_line")
+        for name in ("scores", "intervals", "floor", "not_available", "notes", "against")
     }
     other = {**more, "extractor": {**scored["extractor"], "name": "inception"}}
     files = [write(), write("b.json", further=[other], **guided(4))]

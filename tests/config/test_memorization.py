@@ -18,7 +18,7 @@ def test_both_trainings_are_the_recipe_on_disjoint_images_with_seeds_of_their_ow
     assert type(first) is TrainConfig
     assert (first.data.subset, second.data.subset) == ("0:16", "500:516")
     assert (first.out, second.out) == (Path("there/runs/16-a"), Path("there/runs/16-b"))
-    assert (first.seed, second.seed) == (7, 8)
+    assert (first.seed, second.seed) == (7, 7 + 2**31) == config.seeds()
     shared = {"out", "seed", "data"}
     assert first.model_dump(exclude=shared) == second.model_dump(exclude=shared)
     assert (first.model.depth, first.model.num_classes, first.train.images) == (2, 0, 640)
@@ -36,6 +36,8 @@ def test_figures_are_told_apart_by_what_decides_them():
     config = MemorizationConfig()
     same = config.model_copy(update={"counts": [1, 2], "out": Path("x"), "device": "cpu"})
     assert same.settings() == config.settings()
+    for argv in (["--train.log-images", "9"], ["--report.sizes", "16x16"]):
+        assert parse(MemorizationConfig, argv, "memorization").settings() == config.settings()
     for changes in ({"seed": 1}, {"num_images": 9}, {"sigmas": [1.0]}):
         assert config.model_copy(update=changes).settings() != config.settings()
 
@@ -53,6 +55,13 @@ def test_the_recipe_that_is_shipped_reads():
     assert config.columns() == [4, 16, 64, 256, 1024, 4096, 16_384]
 
 
+def test_classes_of_a_folder_are_refused_before_a_small_set_lacks_one(tmp_path):
+    (tmp_path / "cat").mkdir()
+    argv = ["--data.kind", "folder", "--data.path", str(tmp_path), "--data.classes", "cat"]
+    with pytest.raises(UserError, match=r"data\.classes: cat, but the models know no classes"):
+        parse(MemorizationConfig, argv, "memorization")
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -66,6 +75,7 @@ def test_the_recipe_that_is_shipped_reads():
         (["--probes", "1"], "probes: input should be greater than or equal to 2"),
         (["--data.kind", "hub"], "data.kind: 'hub' is not one of"),
         (["--data.subset", ":9"], "data.subset: 0:9 is chosen by counts"),
+        (["--data.kind", "digits", "--data.subset-seed", "3"], "3 is chosen by seed; leave it out"),
         (["--data.crop", "random"], "data.crop: random would blur"),
         (["--data.size", "18x16"], "data.size: 18x16 is not divisible by the patch size 4"),
         (["--data.kind", "folder", "--data.path", "."], "data.flip: mirrored images would blur"),

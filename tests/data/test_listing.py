@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diffgen.config.data import FolderConfig
-from diffgen.data.listing import list_images, subset_indices
+from diffgen.data.listing import list_images
+from diffgen.data.subset import subset_indices
 from diffgen.errors import UserError
 
 

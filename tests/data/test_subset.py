@@ -1,10 +1,12 @@
 """``data.subset`` of drawn data: which images are kept, of the training split alone."""
 
+import numpy as np
 import pytest
 import torch
 
 from diffgen.config.data import DigitsConfig, ShapesConfig
 from diffgen.config.train import TrainConfig
+from diffgen.data.digits import load
 from diffgen.data.source import build_images
 from diffgen.data.subset import kept
 from diffgen.errors import UserError
@@ -79,3 +81,34 @@ def test_a_run_of_before_there_were_subsets_goes_on_and_one_of_another_does_not(
     assert list(differences(earlier, TrainConfig())) == []
     now = TrainConfig(data={"subset": "0:64"})
     assert list(differences(earlier, now)) == ["data.subset: None there, 0:64 here"]
+
+
+def apart(first, second) -> float:
+    """Squared distance between the mean images of two sets of digits."""
+    images = load()[0].astype(float)
+    return float(((images[first].mean(0) - images[second].mean(0)) ** 2).sum())
+
+
+def test_shuffled_halves_of_digits_differ_as_random_halves_do_and_those_of_the_file_more():
+    """The file is in the order of its writers: a half of it has hands that the other lacks."""
+    halves = ["0:750", "750:1500"]
+    every, rng = build_images(DigitsConfig()).indices, np.random.default_rng(0)
+    random = sorted(apart(*rng.permutation(every)[:1500].reshape(2, 750)) for _ in range(400))
+    as_they_lie = [build_images(DigitsConfig(subset=half)).indices for half in halves]
+    assert apart(*as_they_lie) > 1.5 * random[-1]
+    for seed in range(5):
+        chosen = [build_images(DigitsConfig(subset=h, subset_seed=seed)).indices for h in halves]
+        assert len({*chosen[0], *chosen[1]}) == 1500
+        assert apart(*chosen) < random[int(0.99 * len(random))]
+
+
+def test_digits_are_shuffled_by_the_seed_and_a_seed_alone_is_refused():
+    first, same, other = (
+        build_images(DigitsConfig(subset=":50", subset_seed=seed)).indices.tolist()
+        for seed in (1, 1, 2)
+    )
+    assert first == same == sorted(first)
+    assert first != other
+    assert list(DigitsConfig(subset_seed=1).problems()) == [
+        "data.subset_seed: changes nothing without data.subset, for example :1000"
+    ]

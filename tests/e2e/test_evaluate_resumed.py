@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from diffgen.cli import launch
+from diffgen.cli import launch, main
+from diffgen.commands.evaluate import parts_folder
+from diffgen.config.evaluate import EvaluateConfig
+from diffgen.files import locked
 from tests.tiny import build
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -35,8 +38,7 @@ def score(model: Path, out: Path, *more: str) -> dict:
 
 def keep_parts(monkeypatch) -> None:
     """Leave what an evaluation removes when it is done."""
-    for module in ("evaluate", "bench"):
-        monkeypatch.setattr(f"diffgen.commands.{module}.remove", lambda *_: None)
+    monkeypatch.setattr("diffgen.commands.parts.shutil.rmtree", lambda *_, **__: None)
 
 
 def test_killed_in_the_middle_it_goes_on_and_finds_the_same(model, tmp_path, monkeypatch):
@@ -49,14 +51,15 @@ def test_killed_in_the_middle_it_goes_on_and_finds_the_same(model, tmp_path, mon
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    parts = out.with_suffix(".parts")
     until = time.monotonic() + 120
-    while len(list(parts.glob("images-*/0*.safetensors"))) < 5 and running.poll() is None:
+    written = "killed-*.parts/images-*/0*.safetensors"
+    while len(list(tmp_path.glob(written))) < 5 and running.poll() is None:
         assert time.monotonic() < until
         time.sleep(0.002)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     assert not out.exists()
+    (parts,) = tmp_path.glob("killed-*.parts")
     finished = {file: file.stat().st_mtime_ns for file in parts.rglob("0*.safetensors")}
     drawn = len(list(parts.glob("images-*/0*.safetensors")))
     assert 5 <= drawn < 48
@@ -66,7 +69,7 @@ def test_killed_in_the_middle_it_goes_on_and_finds_the_same(model, tmp_path, mon
     assert {file: file.stat().st_mtime_ns for file in finished} == finished
     monkeypatch.undo()
     whole = score(model, tmp_path / "whole.json")
-    assert not (tmp_path / "whole.parts").exists()
+    assert list(tmp_path.glob("whole-*.parts")) == []
     for part in ("scores", "intervals", "floor", "label_counts"):
         assert resumed[part] == whole[part]
 
@@ -75,8 +78,7 @@ def test_other_settings_take_nothing_of_a_killed_run(model, tmp_path, monkeypatc
     keep_parts(monkeypatch)
     first = score(model, tmp_path / "a.json")
     other = score(model, tmp_path / "a.json", "--seed", "1")
-    folders = list((tmp_path / "a.parts").glob("images-*"))
-    assert len(folders) == 2
+    assert len(list(tmp_path.glob("a-*.parts/images-*"))) == 2
     assert first["scores"]["fid"] != other["scores"]["fid"]
 
 
@@ -89,6 +91,35 @@ def test_saved_images_are_those_that_were_scored(model, tmp_path):
         assert picture.size == (16, 16)
     read = score(kept, tmp_path / "read.json")
     assert read["scores"]["fid"] == pytest.approx(drawn["scores"]["fid"], rel=1e-5)
+
+
+def test_images_of_two_evaluations_are_not_mixed(model, tmp_path, capsys):
+    kept = tmp_path / "kept"
+    argv = ["eval", str(model), *ARGV, "--size", "16x16", "--out", str(tmp_path / "a.json")]
+    assert main([*argv, "--save", str(kept)]) == 0
+    assert main([*argv, "--save", str(kept)]) == 0  # the same once more
+    assert main([*argv, "--save", str(kept), "--seed", "1"]) == 2
+    assert f"save: {kept} holds other images; name an empty folder" in capsys.readouterr().err
+    assert main(["eval", str(kept), "--save", str(tmp_path / "b")]) == 2
+    assert "holds pictures already; leave save out" in capsys.readouterr().err
+
+
+def test_the_same_evaluation_twice_at_once_is_refused(model, tmp_path, capsys):
+    out = tmp_path / "a.json"
+    config = EvaluateConfig(source=str(model), size="16x16", num_images=8, device="cpu", out=out)
+    with locked(parts_folder(config)):
+        argv = ["eval", str(model), "--size", "16x16", "--num-images", "8", "--device", "cpu"]
+        assert main([*argv, "--out", str(out)]) == 2
+        assert "another command is writing to" in capsys.readouterr().err
+        assert main([*argv, "--out", str(out), "--seed", "1"]) == 0  # another beside it
+
+
+def test_a_refused_evaluation_leaves_nothing_behind(model, tmp_path):
+    weights = tmp_path / "w.pth"
+    weights.write_bytes(b"no weights")
+    argv = ["eval", str(model), *ARGV, "--size", "16x16", "--out", str(tmp_path / "a.json")]
+    assert main([*argv, "--extractor", "resnet18", "--weights", str(weights)]) == 2
+    assert list(tmp_path.iterdir()) == [weights]
 
 
 def test_random_classes_are_a_function_of_seed_and_number(model, tmp_path):

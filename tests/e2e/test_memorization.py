@@ -1,21 +1,28 @@
 """``eval/memorization.py`` as a user runs it: trainings, figures, pictures, and going on."""
 
 import json
+import math
 import os
+import shlex
 import shutil
 import signal
 from pathlib import Path
+from statistics import fmean, median
 
 import pytest
 import torch
 from PIL import Image
 
 import diffgen.commands.memorization.command as command
+import diffgen.commands.memorization.images as division
 from diffgen import DiffGenPipeline
 from diffgen.cli import main
+from diffgen.config.command_line import parse
 from diffgen.config.memorization import MemorizationConfig
+from diffgen.data.listing import names_digest
 from diffgen.data.pixels import from_uint8, to_uint8
 from diffgen.data.source import build_images
+from diffgen.evidence import check_evidence
 from diffgen.metrics.memorisation import correlation
 from diffgen.training.run_folder import RunFolder
 
@@ -64,12 +71,12 @@ def test_figures_table_plot_and_grids(done):
     for one in summary["counts"]:
         for name in ("agreement", "nearest_own", "control", "linear_agreement"):
             assert -1 <= one[name]["low"] <= one[name]["median"] <= one[name]["high"] <= 1
-        assert one["memorised"]["count"] == 12  # of both models
+        assert [one["memorised"][which]["count"] for which in "ab"] == [6, 6]
         assert one["memorised_held_out"]["count"] == 8
         assert [level["sigma"] for level in one["levels"]] == [0.5, 1.0]
         assert [round(level["noisy"], 2) for level in one["levels"]] == [12.04, 6.02]
         for level in one["levels"]:
-            assert level["linear_train"] > level["linear_held_out"]
+            assert level["linear_train"]["psnr"] > level["linear_held_out"]["psnr"]
             assert 0 < level["linear_dimension"] < one["count"]
         assert len(one["eigenvalues"]) == 8
         assert one["eigenvalues"] == sorted(one["eigenvalues"], reverse=True)
@@ -115,7 +122,7 @@ def test_pictures_show_the_samples_and_their_nearest_training_images(done):
 def test_the_same_command_again_trains_and_measures_nothing(copy, monkeypatch, capsys):
     before = (copy / "memorization.json").read_text()
     (copy / "plot.png").unlink()
-    for name in ("train", "measure"):
+    for name in ("train_run", "measure"):
         monkeypatch.setattr(command, name, no_more)
     assert main(argv(copy)) == 0
     assert (copy / "table.md").read_text().strip() in capsys.readouterr().out
@@ -124,16 +131,19 @@ def test_the_same_command_again_trains_and_measures_nothing(copy, monkeypatch, c
     assert (copy / "plot.png").exists()
 
 
-def test_a_damaged_file_is_made_again_from_the_run_and_another_count_is_added(copy, done):
+def test_a_damaged_file_is_made_again_from_the_run_and_another_count_is_added(copy, done, capsys):
     picture = copy / "4-samples.png"
     picture.write_bytes(picture.read_bytes()[:-40])
     (copy / "8.json").write_text('{"schema"')
     assert main(argv(copy, counts="8,4,2")) == 0
+    said = capsys.readouterr().err
+    assert f"{copy}/4.json: 4-samples.png is missing, damaged or of other figures; mea" in said
+    assert "settings" not in said
     assert [figures(copy, n) == figures(done, n) for n in (4, 8)] == [True, True]
     assert (copy / "4-samples.png").read_bytes() == (done / "4-samples.png").read_bytes()
     every = json.loads((copy / "memorization.json").read_text())["counts"]
     assert [one["count"] for one in every] == [2, 4, 8]
-    assert figures(copy, 2)["memorised"]["count"] == 12
+    assert figures(copy, 2)["memorised"]["a"]["count"] == 6
 
 
 def test_a_signal_in_a_training_keeps_what_is_measured_and_it_goes_on(
@@ -153,8 +163,12 @@ def test_a_signal_in_a_training_keeps_what_is_measured_and_it_goes_on(
     assert f"saved {out}/runs/8-b/checkpoints/images-" in said
     assert f"at 32 images, the same command goes on from it; 1 of 2 counts are in {out}" in said
     assert not (out / "8.json").exists()
+    assert "| 4 |" in (out / "table.md").read_text()  # what there is, is told already
     kept = (out / "4.json").stat()
     assert main(argv(out)) == 0
+    told = capsys.readouterr().out
+    assert f"resuming {out}/runs/8-b at 32 images seen" in told
+    assert "pictures  " not in told  # the closing words of a single training
     assert (out / "4.json").stat().st_mtime_ns == kept.st_mtime_ns
     assert [figures(out, n) == figures(done, n) for n in (4, 8)] == [True, True]
 
@@ -178,13 +192,83 @@ def test_other_measures_are_taken_from_the_same_runs_and_another_recipe_is_refus
 ):
     lines = [(copy / f"runs/4-{which}/metrics.jsonl").read_text() for which in "ab"]
     assert main(argv(copy, counts="4", sigmas="2")) == 0
-    assert "figures of other settings are measured anew" in capsys.readouterr().err
+    assert "4.json: figures of other settings; measured anew" in capsys.readouterr().err
     assert [level["sigma"] for level in figures(copy, 4)["levels"]] == [2.0]
     assert [(copy / f"runs/4-{which}/metrics.jsonl").read_text() for which in "ab"] == lines
     assert main(argv(copy, "--model.depth", "2")) == 2
     said = capsys.readouterr().err
     assert f"out: {copy}/runs/4-a holds a run with other settings" in said
     assert "model.depth: 1 there, 2 here" in said
+
+
+def test_a_longer_or_shorter_training_in_the_same_folder_is_refused(copy, capsys):
+    for images in ("128", "32"):
+        assert main(argv(copy, "--train.images", images)) == 2
+        said = capsys.readouterr().err
+        assert f"train.images: {copy}/runs/4-a is a training of 64 images, not of {images}" in said
+    assert len((copy / "runs/4-a/metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_run_that_was_trained_on_elsewhere_is_refused(copy, capsys):
+    run = copy / "runs/4-a"
+    (run / "checkpoints/images-000000064").rename(run / "checkpoints/images-000000128")
+    (copy / "4.json").unlink()
+    assert main(argv(copy)) == 2
+    said = capsys.readouterr().err
+    assert f"train.images: {run} has seen 128 images, more than 64; choose another --out" in said
+
+
+def test_figures_of_other_weights_or_beside_other_pictures_are_measured_anew(copy, done, capsys):
+    shutil.copy(copy / "8-samples.png", copy / "4-samples.png")  # whole, but of another N
+    assert main(argv(copy)) == 0
+    assert "4-samples.png is missing, damaged or of other figures" in capsys.readouterr().err
+    assert (copy / "4-samples.png").read_bytes() == (done / "4-samples.png").read_bytes()
+    stated = figures(copy, 8)
+    stated["weights"][1] = stated["weights"][0]
+    (copy / "8.json").write_text(json.dumps(stated))
+    assert main(argv(copy)) == 0
+    assert f"8.json: figures of other weights than those of {copy}/runs/8-b" in (
+        capsys.readouterr().err
+    )
+    assert figures(copy, 8) == figures(done, 8)
+
+
+def test_figures_stand_without_the_runs_and_other_intervals_of_logging_change_none(
+    copy, monkeypatch
+):
+    shutil.rmtree(copy / "runs")
+    for name in ("train_run", "measure"):
+        monkeypatch.setattr(command, name, no_more)
+    assert main(argv(copy, "--train.log-images", "8", "--report.num-images", "0")) == 0
+
+
+def test_figures_follow_from_what_is_kept_image_by_image(done):
+    stated = figures(done, 8)
+    values = stated["values"]
+    assert [len(one) for one in values["nearest_own"]] == [6, 6]
+    assert stated["agreement"]["median"] == pytest.approx(median(values["agreement"]))
+    for which, flags in zip("ab", values["memorised"], strict=True):
+        assert stated["memorised"][which]["hits"] == sum(flags)
+    for level, errors in zip(stated["levels"], values["levels"], strict=True):
+        for side in ("train", "held_out", "linear_train", "linear_held_out"):
+            mean = fmean(fmean(one) for one in errors[side])
+            assert level[side]["psnr"] == pytest.approx(10 * math.log10(4 / mean))
+        assert level["gap"]["psnr"] == pytest.approx(
+            level["train"]["psnr"] - level["held_out"]["psnr"]
+        )
+        assert level["dimension"]["exact"] == pytest.approx(fmean(errors["traces"]))
+
+
+def test_the_claim_follows_and_its_command_asks_for_the_same(done):
+    assert check_evidence(done / "evidence.json") == []
+    stated = json.loads((done / "evidence.json").read_text())
+    decisive = [one for one in stated["comparisons"] if one["role"] == "decisive"]
+    assert [one["kind"] for one in decisive] == ["paired", "paired", "shares", "shares", "paired"]
+    words = shlex.split(stated["commands"][0])
+    assert words[:2] == ["python", "eval/memorization.py"]
+    again = parse(MemorizationConfig, [*words[2:], "--device", "cpu"], "memorization")
+    assert again.settings() == figures(done, 4)["settings"]
+    assert again.columns() == [4, 8]
 
 
 @pytest.fixture
@@ -199,30 +283,79 @@ def zoo(tmp_path):
 
 def test_of_a_folder_both_sets_and_what_is_held_out_share_no_image(zoo, tmp_path):
     data = {"kind": "folder", "path": zoo, "flip": False, "size": "16x16"}
-    config = MemorizationConfig(data=data, counts=[6], num_noisy=8, jacobians=1, out=tmp_path)
-    parts = command.divide(config)
+    config = MemorizationConfig(data=data, counts=[6], num_noisy=4, jacobians=1, out=tmp_path)
+    parts = division.divide(config)
     sets = [build_images(config.part(start, start + 6)) for start in (0, parts.half)]
     files = [set(images.files) for images in (*sets, parts.held_out)]
-    assert [len(found) for found in files] == [6, 6, 8]
-    assert len(set.union(*files)) == 20
+    assert [len(found) for found in files] == [6, 6, 4]
+    assert len(set.union(*files)) == 16
     for images in sets:
         assert images.class_names == ("cat", "newt")
+    told = [names_digest(images.files, zoo) for images in (*sets, parts.held_out)]
+    assert list(parts.digests(config, 6)) == told
+
+
+def test_what_is_held_out_does_not_move_the_training_sets(zoo):
+    data = {"kind": "folder", "path": zoo, "flip": False}
+    first, second = (
+        division.divide(MemorizationConfig(data=data, counts=[2], num_noisy=noisy, jacobians=1))
+        for noisy in (4, 7)
+    )
+    assert (first.half, second.half) == (10, 10)
+    assert [len(parts.held_out) for parts in (first, second)] == [4, 7]
+
+
+def test_a_folder_that_gains_an_image_is_not_measured_as_the_old_one(zoo, tmp_path, capsys):
+    more = ["--data.kind", "folder", "--data.path", str(zoo), "--no-data.flip"]
+    command_line = argv(tmp_path / "out", *more, counts="2", sigmas="1")
+    assert main(command_line) == 0
+    shutil.copy(zoo / "cat/00.png", zoo / "cat/00b.png")
+    assert main(command_line) == 2
+    said = capsys.readouterr().err
+    assert "2.json: figures of other images: the names in the folder have changed" in said
+    assert f"data: {tmp_path}/out/runs/2-a was trained on other images" in said
+    assert main([*command_line, "--seed", "1"]) == 2  # the recipe is told before the names
+    assert "data.subset_seed: 0 there, 1 here" in capsys.readouterr().err
+    for which in "ab":  # as of before they were stored
+        (tmp_path / f"out/runs/2-{which}/images.json").unlink()
+    assert main(command_line) == 0
+    assert main(command_line) == 0
+    (zoo / "cat/00b.png").unlink()
+    assert main(command_line) == 2
 
 
 def test_a_folder_is_trained_and_measured(zoo, tmp_path):
     more = ["--data.kind", "folder", "--data.path", str(zoo), "--no-data.flip"]
     assert main(argv(tmp_path / "out", *more, counts="1")) == 0
     found = figures(tmp_path / "out", 1)
-    assert found["memorised"] is None  # there is no second image
-    assert found["levels"][0]["linear_train"] is None  # nor any error
+    assert found["memorised"] == {"a": None, "b": None}  # there is no second image
+    level = found["levels"][0]
+    assert level["linear_train"] is level["linear_gap"] is None  # nor any error
+    assert level["dimension"]["exact_error"] is None  # nor a second Jacobian
     assert "| 1 |" in (tmp_path / "out/table.md").read_text()
+
+
+def test_of_images_too_large_for_whole_jacobians_it_is_told_what_is_missing(tmp_path, capsys):
+    out = tmp_path / "out"
+    more = ["--data.size", "40x40", "--train.images", "8", "--jacobians", "2"]
+    assert main(argv(out, *more, counts="2", sigmas="1")) == 0
+    found = figures(out, 2)
+    assert found["eigenvalues"] is found["linear_agreement"] is None
+    dimension = found["levels"][0]["dimension"]
+    assert dimension["exact"] is None
+    assert dimension["estimated_error"] is not None
+    said = "Images of more than 4,096 numbers: the dimension is an estimate alone, and there is no"
+    assert said in capsys.readouterr().out
+    assert said in (out / "table.md").read_text()
+    assert not (out / "eigenvectors.png").exists()
+    assert not (out / "evidence.json").exists()  # of one N
 
 
 @pytest.mark.parametrize(
     ("counts", "more", "said"),
     [
-        ("4,500001", [], "counts: two sets of 500,001 need 1,000,002 images, but there"),
-        ("751", ["--data.kind", "digits"], "need 1,502 images, but there are 1,501"),
+        ("4,500001", [], "counts: sets of 500,001 images, one from the first and one from the"),
+        ("751", ["--data.kind", "digits"], "middle of 1,501 on; 750 is the largest there is room"),
         ("4", ["--data.kind", "digits", "--num-noisy", "300"], "300, but only 296 images"),
     ],
 )
@@ -237,5 +370,6 @@ def test_more_than_there_is_is_refused_before_anything_is_trained(
 
 def test_of_a_folder_too_small_what_is_left_is_told(zoo, tmp_path, capsys):
     more = ["--data.kind", "folder", "--data.path", str(zoo), "--no-data.flip"]
-    assert main(argv(tmp_path / "out", *more, counts="7")) == 2
-    assert "need 14 images, but there are 12 besides the 8 held out" in capsys.readouterr().err
+    assert main(argv(tmp_path / "out", *more, counts="3")) == 2
+    said = capsys.readouterr().err
+    assert "of 20 on, the last 8 of which num_noisy holds out; 2 is the largest" in said

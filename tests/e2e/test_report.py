@@ -19,6 +19,7 @@ from diffgen.data.shapes import CLASS_NAMES, Shapes
 from diffgen.metrics import load_extractor
 from diffgen.metrics.shown import NAMES, shown
 from diffgen.page.document import document
+from diffgen.page.markdown import escaped, markdown
 from diffgen.page.pictures import picture
 from diffgen.page.words import flat, told
 from diffgen.sampling.schedulers import build_scheduler
@@ -241,6 +242,36 @@ def test_without_real_images_the_page_says_so(evaluated):
     assert page.images == []
     assert "svg" not in page.tags
     assert "the reference holds statistics, but no images" in page.text
+
+
+def test_the_reference_file_and_what_distances_are_to_are_told_on_page_and_in_markdown(evaluated):
+    _, content, _ = evaluated
+    network = {"name": "reader", "preprocessing": "none", "weights_sha256": None}
+    header = {
+        "schema": "diffgen-reference/1",
+        "source": "/data/train",
+        "num_images": 1000,
+        "kept_images": 80,
+        "class_names": ["a", "b", "c"],
+        "extractors": {"reader": network},
+    }
+    against = {"features": {"count": 1000, "sha256": "ab12"}}
+    changed = {**content, "reference_file": header, "against": against, "fid_line": None}
+    rows = Page(document(changed, [], None)).rows
+    text = markdown(changed)
+    for name, value in (
+        ("source", "/data/train"),
+        ("num_images", "1000"),
+        ("kept_images", "80"),
+        ("class_names", "3"),
+        ("extractors.reader.name", "reader"),
+        ("extractors.reader.weights_sha256", "none"),
+        ("distance of features to", "statistics (sha256 ab12), of 1000 images"),
+        ("distance of features to", "the real images, of 80 images"),  # the second network
+    ):
+        assert [name, value] in rows
+        assert f"| {escaped(name)} | {escaped(value)} |" in text
+    assert "The reference file" not in markdown(content)
 
 
 def test_markdown_holds_the_tables_alone(evaluated, capsys):

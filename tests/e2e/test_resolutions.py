@@ -137,6 +137,29 @@ def test_cells_show_the_images_that_sampling_draws(runs, tmp_path):
                 assert (a - b).abs().max() <= 1  # another batch size
 
 
+def test_every_size_has_a_reference_file_of_its_own(runs, tmp_path, capsys):
+    for size in SIZES:
+        file = str(tmp_path / f"ref-{size}.npz")
+        argv = ["reference", "shapes", "--size", size, "--num-images", "30", "--device", "cpu"]
+        assert main([*argv, "--out", file]) == 0
+    argv = [
+        "resolutions",
+        str(runs / "rope"),
+        *ARGV,
+        "--reference",
+        str(tmp_path / "ref-{size}.npz"),
+    ]
+    argv += [word for size in SIZES for word in ("--sizes", size)]
+    assert main([*argv, "--out", str(tmp_path / "t")]) == 0
+    for size in SIZES:
+        cell = json.loads((tmp_path / f"t/cells/rope-{size}.json").read_text())
+        assert cell["reference_file"]["size"] == size
+        assert cell["settings"]["reference"].endswith(f"ref-{size}.npz")
+    (tmp_path / "ref-24x16.npz").unlink()
+    assert main([*argv, "--out", str(tmp_path / "t")]) == 2
+    assert "ref-24x16.npz does not exist" in capsys.readouterr().err
+
+
 def test_another_spelling_of_the_path_is_the_same_model(runs, tmp_path, monkeypatch):
     argv = ["--sizes", "16x16", "--out", str(tmp_path / "t"), *ARGV]
     assert main(["resolutions", str(runs / "rope"), *argv]) == 0

@@ -45,7 +45,7 @@ def test_equal_predictions_score_one():
 
 def test_a_file_sorted_by_class_scores_low_until_it_is_shuffled():
     logits = 1000 * torch.eye(10).repeat_interleave(50, 0)
-    assert inception_score(logits, splits=10) == InceptionScore(1.0, 0.0)
+    assert inception_score(logits, splits=10) == InceptionScore(1.0, 0.0, 10)
     assert inception_score(logits, splits=10, shuffle_seed=2020).mean > 8
     assert inception_score(logits, splits=1).mean == pytest.approx(10, rel=1e-12)
 
@@ -55,6 +55,32 @@ def test_every_image_counts_once_when_chunks_are_unequal():
     logits = 1000 * torch.eye(3)[[0, 1, 0, 1, 2]]
     found = inception_score(logits, splits=2)
     assert (found.mean, found.std) == (pytest.approx(2.5), pytest.approx(0.5))
+
+
+def test_chunks_of_one_size_are_cut_in_order_and_the_last_holds_the_rest():
+    """As guided-diffusion's evaluator: range(0, N, split_size)."""
+    logits = random_logits(23, 6, 3)
+    found = inception_score(logits, split_size=10)
+    pieces = [inception_score(rows, splits=1).mean for rows in logits.split([10, 10, 3])]
+    assert found.mean == pytest.approx(sum(pieces) / 3, rel=1e-12)
+    assert found.chunks == 3
+    assert inception_score(logits[:20], split_size=10) == inception_score(logits[:20], splits=2)
+    assert inception_score(logits, split_size=5000) == inception_score(logits, splits=1)
+    assert inception_score(logits[:3], split_size=5000).chunks == 1  # fewer than 10 images
+
+
+def test_the_estimate_is_students_over_chunks():
+    found = inception_score(random_logits(100, 12, 4))
+    estimate = found.estimate()
+    assert estimate.value == found.mean
+    assert estimate.standard_error == pytest.approx(found.std / 3)
+    half = 2.2621572 * found.std / 3  # t of 9 degrees
+    assert estimate.interval == pytest.approx((found.mean - half, found.mean + half))
+
+
+def test_one_chunk_or_equal_ones_have_no_interval():
+    assert inception_score(random_logits(30, 5, 5), splits=1).estimate().interval is None
+    assert inception_score(1000 * torch.eye(7).repeat(20, 1)).estimate().interval is None
 
 
 def test_arithmetic_is_float64_whatever_the_dtype():
@@ -75,3 +101,8 @@ def test_arithmetic_is_float64_whatever_the_dtype():
 def test_unusable_logits_are_refused(logits, splits, message):
     with pytest.raises(ValueError, match=message):
         inception_score(logits, splits=splits)
+
+
+def test_a_chunk_of_no_rows_is_refused():
+    with pytest.raises(ValueError, match="split_size must be at least 1, got 0"):
+        inception_score(torch.zeros(9, 3), split_size=0)

@@ -63,6 +63,14 @@ def test_means_and_intervals_are_of_images():
         assert (high - low) / 2 == pytest.approx(half, rel=1e-6)
 
 
+def test_images_that_measure_alike_leave_no_interval():
+    """Pictures without a pixel at 0 or 255 clip nothing: that is not certain of other pictures."""
+    found = colour_means(colour_measures(noise(8).clamp(1, 254)))
+    assert (found["clipped"].mean, found["clipped"].interval) == (0, None)
+    assert found["saturation"].interval is not None
+    assert colour_means(colour_measures(noise(1)))["contrast"].interval is None
+
+
 def test_the_metric_gives_the_same_means_whatever_the_batches():
     images, whole, parts = noise(6), Colour(), Colour()
     whole.update(images)

@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from diffgen.metrics.frechet import (
-    Moments,
-    MomentsAccumulator,
-    cholesky_factor,
-    frechet_distance,
-    frechet_from_moments,
-    moments,
-    moments_from_sums,
-)
+from diffgen.metrics.frechet import frechet_distance, frechet_from_moments
+from diffgen.metrics.gaussian import cholesky_factor
+from diffgen.metrics.moments import Moments, MomentsAccumulator, moments, moments_from_sums
 
 GOLDEN = Path(__file__).parents[1] / "data/golden/metrics.safetensors"
 

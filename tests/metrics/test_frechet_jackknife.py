@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffgen.metrics.frechet import frechet_distance, frechet_from_moments, moments
+from diffgen.metrics.frechet import frechet_distance, frechet_from_moments
 from diffgen.metrics.frechet_jackknife import LeaveOneOut, frechet_interval
-from diffgen.metrics.jackknife import jackknife
+from diffgen.metrics.jackknife import Groups, jackknife
+from diffgen.metrics.moments import moments
 
 
 def normal(count: int, size: int, seed: int) -> Tensor:
@@ -33,7 +34,7 @@ def test_what_is_left_has_the_moments_of_the_other_rows(seed, num_groups):
     groups = torch.cat(
         [torch.arange(num_groups), torch.randint(num_groups, (60,), generator=generator)]
     )[:60]
-    sets = LeaveOneOut(features, groups)
+    sets = LeaveOneOut(features, Groups.of(groups, 60))
     for g in range(num_groups):
         found, expected = sets.without(g).moments, moments(features[groups != g])
         assert found.count == expected.count
@@ -109,6 +110,23 @@ def test_names_of_groups_do_not_matter():
     )
 
 
+def test_few_fakes_are_dealt_into_fewer_groups():
+    real, fake = full_rank()
+    for count, groups in ((39, 19), (5, 2), (4, 2)):
+        dealt = torch.arange(count) % groups
+        found = frechet_interval(real, fake[:count])
+        assert found.interval is not None
+        assert found.value == frechet_interval(real, fake[:count], dealt).value
+
+
+def test_images_that_are_all_the_same_leave_no_interval():
+    """Whichever are left out, the distance stays: that does not make it certain."""
+    real, fake = full_rank()
+    found = frechet_interval(real, fake[:1].expand(40, -1))
+    assert found.standard_error == pytest.approx(0, abs=1e-12)
+    assert found.interval is None
+
+
 def test_the_standard_error_is_the_spread_over_other_fakes():
     real = normal(2000, 4, 11)
     mixing = normal(4, 4, 12)
@@ -129,7 +147,7 @@ def test_unusable_input_is_refused():
         frechet_interval(real, fake, torch.zeros(70, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"leaving 2 rows or more.* \[69, 1\] of 70 rows"):
         frechet_interval(real, fake, (torch.arange(70) == 0).long())
-    with pytest.raises(ValueError, match="num_groups must be from 2 to 35 for 70 rows, got 1"):
+    with pytest.raises(ValueError, match="num_groups must be at least 2, got 1"):
         frechet_interval(real, fake, num_groups=1)
     with pytest.raises(ValueError, match="fake must have 6 columns, got 5"):
         frechet_interval(moments(real), fake[:, :5])

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffgen.metrics.frechet import Moments, frechet_distance, moments
-from diffgen.metrics.gaussian import Gaussian, distance
+from diffgen.metrics.frechet import distance, frechet_distance
+from diffgen.metrics.gaussian import Gaussian
+from diffgen.metrics.moments import Moments, moments
 
 SIZE = 24
 

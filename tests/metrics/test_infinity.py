@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffgen.metrics.frechet import Moments, frechet_distance, moments
-from diffgen.metrics.infinity import FidInfinity, fid_infinity, fit_line, subset_sizes
+from diffgen.metrics.frechet import frechet_distance
+from diffgen.metrics.frechet_jackknife import frechet_interval
+from diffgen.metrics.infinity import FidInfinity, fid_infinity, frechet_figures
+from diffgen.metrics.moments import Moments, moments
+from diffgen.metrics.subset_line import fit_line, subset_sizes
 
 SIZE, DRAWS = 8, 20
 ENOUGH = 16  # of 20 intervals; a 95 % interval holds fewer with probability 0.003
@@ -116,6 +119,23 @@ def test_the_line_goes_through_distances_of_subsets(reals, fakes):
     assert 0 < line.r2 < 1
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_both_figures_at_once_are_those_of_the_two_functions(stored):
+    real, fake = draw(90, ONES, 0.0, 402), draw(70, RISING, 0.2, 403)
+    reference, groups = moments(real) if stored else real, torch.arange(70) % 7
+    plain, extrapolated = frechet_figures(reference, fake, groups)
+    assert plain == frechet_interval(reference, fake, groups)
+    assert extrapolated == fid_infinity(reference, fake, groups)
+    assert (plain.standard_error == extrapolated.standard_error) == stored
+
+
+@pytest.mark.parametrize(("reals", "fakes"), [(39, 300), (300, 39), (4, 4)])
+def test_few_images_of_either_side_are_dealt_into_fewer_groups(reals, fakes):
+    real, fake = draw(reals, ONES, 0.0, 404), draw(fakes, RISING, 0.2, 405)
+    found = fid_infinity(real, fake)
+    assert found == fid_infinity(real, fake, num_groups=min(20, reals // 2, fakes // 2))
+
+
 def test_a_perfect_line_is_found():
     line = fit_line([50, 70, 100, 200], [3 + 7 / n for n in (50, 70, 100, 200)])
     assert line.intercept == pytest.approx(3)
@@ -158,8 +178,10 @@ def test_rank_deficient_sets_stay_finite(reals, fakes):
 
 def test_unusable_input_is_refused():
     real, fake = draw(40, ONES, 0.0, 700), draw(50, ONES, 0.0, 701)
-    with pytest.raises(ValueError, match="num_groups must be from 2 to 20 for 40 rows, got 21"):
-        fid_infinity(real, fake, num_groups=21)
+    with pytest.raises(ValueError, match="num_groups must be at least 2, got 1"):
+        fid_infinity(real, fake, num_groups=1)
+    with pytest.raises(ValueError, match=r"groups must be at most 20 for 40 rows of .*, got 25"):
+        fid_infinity(real, fake, torch.arange(50) % 25)
     with pytest.raises(ValueError, match="reference needs at least 4 rows, got 3"):
         fid_infinity(real[:3], fake)
     with pytest.raises(ValueError, match="fake must have 8 columns, got 7"):

@@ -12,12 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.machine import peak_memory
-from diffgen.metrics.manifold import (
-    density_coverage,
-    precision_recall,
-    squared_distances,
-    squared_radii,
-)
+from diffgen.metrics.balls import squared_distances, squared_radii
+from diffgen.metrics.manifold import density_coverage, precision_recall
 
 GOLDEN = Path(__file__).parents[1] / "data/golden/metrics.safetensors"
 

@@ -92,6 +92,16 @@ def test_a_share_of_1_in_all_replicates_has_wilsons_interval():
     assert found.coverage.interval[0] <= wilson(30, 30)[0]
 
 
+def test_a_density_that_does_not_vary_has_no_interval():
+    """Copies of all reals in every group: a density of 1 whichever group is left out."""
+    real = points(30, 3, 10)
+    groups = torch.arange(4).repeat_interleave(30)
+    density = manifold_figures(real, real.repeat(4, 1), groups=groups).density
+    assert (density.value, density.standard_error, density.interval) == (1, 0, None)
+    nowhere = manifold_figures(real, real.repeat(4, 1) + 1000).density
+    assert (nowhere.value, nowhere.interval) == (0, None)
+
+
 def test_shares_end_where_wilsons_interval_does_or_farther():
     found = manifold_figures(points(70, 3, 11), points(90, 3, 12) + 0.5)
     for one, count in ((found.precision, 90), (found.recall, 70), (found.coverage, 70)):
@@ -100,7 +110,11 @@ def test_shares_end_where_wilsons_interval_does_or_farther():
 
 
 def test_intervals_hold_the_mean_of_repeated_draws():
-    """A fixed reference; 40 draws of fakes against the mean of 300 others. Nominal: 95 %."""
+    """A fixed reference; 40 draws of fakes against the mean of 300 others.
+
+    An interval of 95 % holds fewer than 34 of 40 with probability 0.003. Of 400 draws these held
+    96 to 99 %: the ends of Wilson's interval and the cut at 0 and 1 make them cautious.
+    """
     real = points(120, 3, 13)
 
     def draw(seed: int) -> Tensor:
@@ -112,7 +126,7 @@ def test_intervals_hold_the_mean_of_repeated_draws():
         found = figures(manifold_figures(real, draw(500 + i)))
         pairs = zip(found, truth, strict=True)
         held += [one.interval[0] <= mean <= one.interval[1] for one, mean in pairs]
-    assert (held >= 32).all(), dict(zip(NAMES, held, strict=True))
+    assert (held >= 34).all(), dict(zip(NAMES, held, strict=True))
 
 
 def test_default_groups_are_always_the_same_and_fewer_for_few_fakes():
@@ -132,7 +146,7 @@ def test_default_groups_are_always_the_same_and_fewer_for_few_fakes():
         ({"fake": torch.zeros(3, 2)}, "fake needs at least 4 rows, got 3"),
         ({"groups": torch.zeros(7)}, r"groups must be \(8,\) int64, .* \(7,\) torch.float32"),
         ({"groups": torch.zeros(8).long()}, r"groups must be at least 2, .* sizes \[8\] of 8"),
-        ({"groups": torch.arange(8) // 6}, r"more than k = 2 fakes, got sizes \[6, 2\] of 8"),
+        ({"groups": torch.arange(8) // 6}, r"leaving 3 rows or more, got sizes \[6, 2\] of 8"),
     ],
 )
 def test_unusable_arguments_are_refused(change, message):

@@ -11,6 +11,8 @@ from diffgen.metrics.memorisation import (
     memorised,
     nearest_correlation,
     psnr,
+    psnr_parts,
+    squared_errors,
 )
 
 
@@ -74,3 +76,21 @@ def test_psnr_of_known_errors():
     assert psnr(1.0, 255) == pytest.approx(48.1308, abs=1e-4)  # one grey level of 8 bits
     assert psnr(0.25) == pytest.approx(20 * math.log10(2 / 0.5))
     assert psnr(0.0) == math.inf
+
+
+def test_errors_are_means_over_the_pixels_of_each_image():
+    found, wanted = torch.zeros(2, 1, 2, 2), torch.tensor([[[[1.0, 3.0], [0.0, 0.0]]]] * 2)
+    wanted[1] *= 2
+    assert squared_errors(found, wanted).tolist() == [2.5, 10.0]
+
+
+def test_parts_of_a_psnr_have_its_value_as_their_mean_and_its_error_in_their_spread():
+    """Of 300 exponential errors, whose mean is known to 1 / sqrt(300) of itself."""
+    draws = np.random.default_rng(0).exponential(0.1, (2000, 300))
+    levels = [psnr(float(one.mean())) for one in draws]
+    parts = psnr_parts(draws[0].tolist())
+    assert np.mean(parts) == pytest.approx(levels[0])
+    assert np.std(parts, ddof=1) / 300**0.5 == pytest.approx(np.std(levels), rel=0.15)
+    assert psnr_parts([0.1, 0.1]) == pytest.approx([psnr(0.1)] * 2)
+    with pytest.raises(ValueError, match="no finite PSNR"):
+        psnr_parts([0.0, 0.0])

@@ -1,10 +1,12 @@
 """Statistics in files: written and read back, other tools' pickles, and what may be compared."""
 
+import hashlib
 import os
 import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,11 +14,19 @@ import timm
 import torch
 
 from diffgen.config.npz import inspect_npz
+from diffgen.config.resizes import Resize
 from diffgen.errors import UserError
 from diffgen.metrics import load_extractor
-from diffgen.metrics.frechet import moments
+from diffgen.metrics.inception import described as described_inception
+from diffgen.metrics.moments import moments
 from diffgen.metrics.pickled import read_pickle
-from diffgen.metrics.stored import StoredSet, checked_moments, read_stored, write_stored
+from diffgen.metrics.stored import (
+    StoredSet,
+    checked_moments,
+    moments_digest,
+    read_stored,
+    write_stored,
+)
 from diffgen.metrics.timm_model import described
 
 FEATURES = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)).double()
@@ -141,9 +151,22 @@ def test_statistics_fit_what_states_the_same_network_weights_and_preprocessing()
     assert StoredSet({**facts, "weights_sha256": None}, some).fits(reader)  # not stated
     for name in ("name", "weights_sha256", "preprocessing"):
         assert not StoredSet({**facts, name: "another"}, some).fits(reader)
-    silent = StoredSet(None, some)
+
+
+def test_statistics_that_state_nothing_fit_inception_by_tensorflows_resize_alone():
+    reader, silent = load_extractor(), StoredSet(None, {"features": moments(FEATURES)})
     assert not silent.fits(reader)
-    assert silent.fits(replace(reader, name="inception"))
+    for resize in get_args(Resize):
+        network = replace(reader, name="inception", preprocessing=described_inception(resize))
+        assert silent.fits(network) == (resize == "tf1_bilinear")
+
+
+def test_a_digest_is_that_of_the_float64_values_and_tells_the_last_bit():
+    found = moments(FEATURES)
+    raw = found.mean.numpy().tobytes() + found.cov.numpy().tobytes()
+    assert moments_digest(found) == hashlib.sha256(raw).hexdigest()
+    found.cov[2, 3] = np.nextafter(float(found.cov[2, 3]), np.inf)
+    assert moments_digest(found) != hashlib.sha256(raw).hexdigest()
 
 
 def test_what_is_no_covariance_is_refused_by_name():

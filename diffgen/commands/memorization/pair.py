@@ -50,6 +50,11 @@ class Pair:
         """True where whole Jacobians and covariances fit."""
         return self.held_out[0].numel() <= EXACT
 
+    @property
+    def device(self) -> torch.device:
+        """Where the models compute."""
+        return self.pipes[0].device
+
     def denoiser(self, model: int, sigma: float) -> AdditiveDenoiser:
         """Model 0 or 1 as a denoiser of images with noise added."""
         pipe = self.pipes[model]

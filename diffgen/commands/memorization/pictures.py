@@ -4,10 +4,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffgen.commands.memorization.figures import Measured
 from diffgen.commands.memorization.pair import Pair
 from diffgen.data.pixels import to_pil, to_uint8
-from diffgen.metrics.jacobian import Modes, jacobian, leading_modes
+from diffgen.metrics.jacobian import Modes, leading_modes
 from diffgen.sampling.sheet import enlarged
 
 MODES = 8
@@ -19,22 +18,23 @@ def middle(levels: list[float]) -> float:
     return levels[len(levels) // 2]
 
 
-def sample_strip(found: Measured, count: int) -> Image.Image:
+def sample_strip(samples: tuple[Tensor, Tensor], nearest: Tensor) -> Image.Image:
     """Three rows: samples of both models from the same noise, and training images of the first."""
-    rows = (*found.samples, found.nearest)
-    return strip([images[:count] for images in rows])
+    return strip([*samples, nearest])
 
 
-def modes_strip(pair: Pair) -> tuple[Image.Image, Modes]:
+def modes_strip(pair: Pair, matrix: Tensor) -> tuple[Image.Image, Modes]:
     """The first held-out image: clean, noisy, denoised, and the leading eigenvectors there.
+
+    ``matrix``: the Jacobian of the first model there, (d, d).
 
     An eigenvector is drawn about grey, its largest entry as black or white of a channel.
     """
-    sigma, clean, device = middle(pair.config.levels()), pair.held_out[0], pair.pipes[0].device
+    sigma, clean = middle(pair.config.levels()), pair.held_out[0]
     denoise, noisy = pair.denoiser(0, sigma), clean + sigma * pair.noise()[0]
-    modes = leading_modes(jacobian(denoise, noisy.to(device)).cpu(), MODES)
+    modes = leading_modes(matrix, MODES)
     with torch.no_grad():
-        denoised = denoise(noisy[None].to(device))[0].cpu()
+        denoised = denoise(noisy[None].to(pair.device))[0].cpu()
     shown = (modes.vectors / modes.vectors.abs().amax(1, keepdim=True)).float()
     images = [clean, noisy, denoised, *shown.reshape(-1, *clean.shape)]
     return strip([torch.stack(images)]), modes

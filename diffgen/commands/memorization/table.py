@@ -8,37 +8,50 @@ Figures = Mapping[int, Mapping[str, Any]]
 
 
 def markdown(found: Figures) -> Iterator[str]:
-    """Two tables: a line a number of training images, and a line for each of its noise levels."""
+    """Three tables: a line a number of training images, and two with one for each noise level."""
     yield (
-        "| N | agreement | to own training image | control | memorised | held-out memorised "
-        "| linear agreement |"
+        "| N | agreement | to own training image | control | memorised by a | by b "
+        "| held-out memorised | linear agreement |"
     )
-    yield "|---|" + "---|" * 6
+    yield "|---|" + "---|" * 7
     for count, one in found.items():
         cells = [
             *(_spread(one[name]) for name in ("agreement", "nearest_own", "control")),
-            *(_share(one[name]) for name in ("memorised", "memorised_held_out")),
+            *(_share(one["memorised"][which]) for which in "ab"),
+            _share(one["memorised_held_out"]),
             _spread(one["linear_agreement"]),
         ]
         yield f"| {count} | {' | '.join(cells)} |"
     yield ""
+    yield "PSNR [dB]:"
+    yield ""
     yield (
-        "| N | sigma | noisy | train | held out | linear train | linear held out "
-        "| dimension | estimated | linear | asymmetry | affine residual |"
+        "| N | sigma | noisy | train | held out | gap | linear train | linear held out "
+        "| linear gap |"
     )
-    yield "|---|" + "---|" * 11
+    yield "|---|" + "---|" * 8
+    for count, level in _levels(found):
+        names = ("train", "held_out", "gap", "linear_train", "linear_held_out", "linear_gap")
+        cells = [f"{level['sigma']:g}", f"{level['noisy']:.2f}"]
+        yield f"| {count} | {' | '.join([*cells, *(_psnr(level[name]) for name in names)])} |"
+    yield ""
+    yield "| N | sigma | dimension | estimated | linear | asymmetry | affine residual |"
+    yield "|---|" + "---|" * 6
+    for count, level in _levels(found):
+        yield f"| {count} | {level['sigma']:g} | {' | '.join(_dimension_cells(level))} |"
+
+
+def _levels(found: Figures) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for count, one in found.items():
         for level in one["levels"]:
-            yield f"| {count} | {' | '.join(_level_cells(level))} |"
+            yield count, level
 
 
-def _level_cells(level: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{level['sigma']:g}"
-    for name in ("noisy", "train", "held_out", "linear_train", "linear_held_out"):
-        yield _number(level[name], ".2f")
+def _dimension_cells(level: Mapping[str, Any]) -> Iterator[str]:
     dimension = level["dimension"]
-    yield _number(dimension["exact"], ".1f")
-    yield f"{dimension['hutchinson']:.1f} ± {dimension['hutchinson_error']:.1f}"
+    for name in ("exact", "estimated"):
+        error = dimension[f"{name}_error"]
+        yield _number(dimension[name], ".1f") + ("" if error is None else f" ± {error:.1f}")
     yield _number(level["linear_dimension"], ".1f")
     yield _number(dimension["asymmetry"], ".2f")
     yield _number(dimension["affine_residual"], ".2f")
@@ -55,6 +68,13 @@ def _share(found: Mapping[str, Any] | None) -> str:
         return "-"
     low, high = found["interval"]
     return f"{found['share']:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def _psnr(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    low, high = found["interval"]
+    return f"{found['psnr']:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _number(value: float | None, form: str) -> str:

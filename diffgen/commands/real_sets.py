@@ -90,6 +90,12 @@ class Reference:
                     f"eval/reference.py IMAGES {named} --out FILE.npz makes one that fits, of the "
                     "images it was made of"
                 )
+            if number == 0 and self.images is None and self.fitting(extractor) is None:
+                raise UserError(
+                    f"reference: {config.reference} holds statistics of inception by tf1_bilinear "
+                    f"and no images; this evaluation sees its images through "
+                    f"{told([extractor.facts()])}"
+                )
             for layer, width in extractor.layers.items():
                 moments = self.moments(extractor, layer)
                 if moments is not None and len(moments.mean) != width:

@@ -18,6 +18,7 @@ from diffgen.cli import launch
 from diffgen.data.pixels import to_pil, to_uint8
 from diffgen.data.shapes import CLASS_NAMES, Shapes
 from diffgen.metrics import load_extractor
+from diffgen.metrics.inception import described
 from diffgen.sampling.schedulers import build_scheduler
 
 # diffusers hands a tensor to numpy the old way.
@@ -145,7 +146,7 @@ def test_statistics_alone_give_the_frechet_distance_alone(user, monkeypatch, cap
     argv = (str(user / "real"), "--reference", str(stored))
     assert "give --extractor inception (got reader)" in refusal(capsys, *argv)
     # The reader stands in for Inception, whose 2,048 features take seconds.
-    reader = replace(load_extractor(), name="inception")
+    reader = replace(load_extractor(), name="inception", preprocessing=described("tf1_bilinear"))
     monkeypatch.setattr("diffgen.commands.bench.load_extractor", lambda *_: reader)
     found = evaluate(user, "stored", *argv, "--extractor", "inception")
     pixels = torch.from_numpy(np.load(user / "real.npz")["arr_0"]).permute(0, 3, 1, 2)

@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from diffgen.metrics.colour import MEASURES, colour_measures
 from diffgen.metrics.frechet import frechet_from_moments
-from diffgen.metrics.moments import Moments, moments_from_sums
+from diffgen.metrics.moments import Moments, gram, moments_from_sums
 
 
 class _Exact(Metric):
@@ -116,7 +116,7 @@ class FrechetDistance(_TwoSets):
         sums = {
             "count": torch.tensor(len(features), device=features.device),
             "sum": features.sum(0),
-            "outer": features.T @ features,
+            "outer": gram(features),
         }
         for name, value in sums.items():
             setattr(self, f"{side}_{name}", getattr(self, f"{side}_{name}") + value)

@@ -69,7 +69,7 @@ class MomentsAccumulator:
             rows = rows.to(self.mean)
             mean = rows.mean(0)
             centred = rows - mean
-            self._join(len(rows), mean, centred.T @ centred)
+            self._join(len(rows), mean, gram(centred))
 
     def merge(self, other: MomentsAccumulator) -> None:
         """Add everything `other` has seen; it is left as it was."""
@@ -116,6 +116,17 @@ class MomentsAccumulator:
             self.scatter + scatter + torch.outer(shift, shift) * (self.count * count / total)
         )
         self.count = total
+
+
+def gram(rows: Tensor) -> Tensor:
+    """X^T X, (D, D), of rows X, (N, D).
+
+    On a CPU by numpy, which sees that it is symmetric and does half the work (BLAS's syrk).
+    """
+    if rows.device.type != "cpu":
+        return rows.T @ rows
+    values = rows.detach().numpy()
+    return torch.from_numpy(values.T @ values)
 
 
 def moments(features: Tensor) -> Moments:

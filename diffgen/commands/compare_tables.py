@@ -10,6 +10,7 @@ from diffgen.commands.compare_entries import Entry
 from diffgen.errors import UserError
 from diffgen.metrics.comparison import Verdict, verdict
 from diffgen.metrics.intervals import mean_estimate
+from diffgen.metrics.shown import SHARES
 
 
 class Figure(NamedTuple):
@@ -123,7 +124,10 @@ def _figure(entries: Sequence[Entry], name: str) -> Figure | None:
     if len(known) < len(values):
         return None
     mean = mean_estimate(known)
-    return Figure(mean.value, mean.interval or entries[0].intervals.get(name))
+    interval = mean.interval
+    if interval and name in (*SHARES, "class_accuracy"):
+        interval = max(0.0, interval[0]), min(1.0, interval[1])
+    return Figure(mean.value, interval or entries[0].intervals.get(name))
 
 
 def _verdict(this: Figure, that: Figure) -> Verdict:

@@ -12,6 +12,7 @@ from diffgen.config.npz import INCEPTION, inspect_npz
 from diffgen.config.reference import ReferenceConfig, is_pickle
 from diffgen.data.npz import open_array
 from diffgen.errors import UserError
+from diffgen.metrics.inception import NUM_FEATURES
 from diffgen.metrics.inception import described as inception_words
 from diffgen.metrics.moments import Moments
 from diffgen.metrics.pickled import read_pickle
@@ -75,6 +76,11 @@ def _edm2(path: Path, networks: list[ExtractorConfig]) -> Converted:
 
 def _titled(network: ExtractorConfig, moments: Mapping[str, Moments]) -> tuple[str, StoredSet]:
     """Moments with what is known of them, and the title they are stored under."""
+    width = len(moments["features"].mean)
+    if network.name == INCEPTION and width != NUM_FEATURES:
+        raise UserError(
+            f"source: its mu has {width} values; FID's Inception features are {NUM_FEATURES}"
+        )
     facts = _facts(network, moments)
     return INCEPTION if as_adm(facts) else network.title, StoredSet(facts, moments)
 

@@ -74,6 +74,9 @@ def evaluate(
     with group.together():
         parts = parts_folder(config)
     with held(parts, group):
+        with group.together():
+            if group.main and config.save is not None:
+                claim(config.save, parts.name)
         bench = Bench(config, group, parts, real)
         scored = score_on(bench, config, parts)
         with group.together():
@@ -174,8 +177,6 @@ class Evaluation:
         with bench.group.together():
             facts = facts_of(config, loaded, labels, bench.size)
             shards = self.parts.shards("images", count, config.batch_size, facts)
-            if config.save is not None and bench.group.main:
-                claim(config.save, shards.folder.name)
 
         def draw(batches: Sequence[range]) -> Iterator[Batch]:
             return self._drawn(loaded, names, labels, batches)
@@ -208,7 +209,7 @@ class Evaluation:
         )
         for seen in report.seen:
             seen.images.notes.extend(bench.reference.notes(seen.extractor))
-        report.seen[0].images.notes.extend(self._off_profile(readings.images.count))
+        report.seen[0].images.notes.extend(self._too_few(readings.images.count))
         sets = {
             "images": readings.images,
             "reference": readings.reference,
@@ -239,10 +240,16 @@ class Evaluation:
         }
         return content, self._text(report, counts, readings.labels)
 
-    def _off_profile(self, count: int) -> Iterator[str]:
-        """The warning that figures named after a profile are of fewer images than its own."""
-        profile = self.config.profile
-        if profile is not None:
+    def _too_few(self, count: int) -> Iterator[str]:
+        """Warnings that there are fewer images than asked for, or than a profile is of."""
+        asked, profile = self.config.num_images, self.config.profile
+        if self.config.floor and self.bench.reference.stored:
+            yield "no floor: the statistics in the reference file are of all its images"
+        if count < asked and "num_images" in self.config.model_fields_set:
+            part, other = self.bench.reference.images, self.bench.reference.other
+            real = f"{len(part)} real images, {len(other)} for the floor" if part and other else ""
+            yield f"{asked:,} images were asked for, {count:,} are scored{real and f' ({real})'}"
+        if profile not in (None, "embedded"):
             wanted = profile_settings(profile)["num_images"]
             if count != wanted:
                 yield (

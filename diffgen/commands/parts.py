@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -64,5 +65,8 @@ def held(folder: Path, group: Group) -> Iterator[None]:
             yield
             done = True
         finally:
-            if group.main and (done or next(folder.rglob("*.safetensors"), None) is None):
-                shutil.rmtree(folder, ignore_errors=True)
+            if group.main:
+                if done or next(folder.rglob("*.safetensors"), None) is None:
+                    shutil.rmtree(folder, ignore_errors=True)
+                else:
+                    print(f"{folder} keeps what was seen so far", file=sys.stderr)

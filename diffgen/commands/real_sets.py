@@ -10,7 +10,7 @@ from diffgen.config.data import DigitsConfig, FolderConfig, ShapesConfig
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.npz import NpzFile, inspect_npz
 from diffgen.config.pictures import is_npz
-from diffgen.config.reference_files import options
+from diffgen.config.reference_files import file_size_problems, options
 from diffgen.data.images import StoredImages
 from diffgen.data.npz import NpzImages
 from diffgen.data.source import ImageSource, build_images
@@ -131,7 +131,7 @@ def open_reference(
     found: NpzFile | None = None
     match config.reference:
         case _ if given is not None:
-            images, other = halves(given, config)
+            images, other = halves(given, config, config.floor)
         case "shapes":
             held_out = build_images(ShapesConfig(size=size), "held_out")
             sets = 2 if config.floor else 1
@@ -146,24 +146,32 @@ def open_reference(
         case _ if is_npz(config.reference):
             found = inspect_npz(path, "reference")
             stored = read_stored(path, found)
-            check_size(found, size, config)
+            for problem in file_size_problems(config.reference, found, size):
+                raise UserError(problem)
             if not found.count:
                 return Reference(None, None, stored, found)
             names = tuple((found.header or {}).get("class_names") or ())
-            images, other = halves(NpzImages(path, size, names), config)
+            # Stored statistics are of all the images, so these leave none for a floor.
+            floor = config.floor and not stored
+            images, other = halves(NpzImages(path, size, names), config, floor)
+            if not floor:
+                check_counts(config, images, None)
+                return Reference(images, None, stored, found)
         case _:
             folder = FolderConfig(path=path, size=size, on_error=config.on_error)
-            images, other = halves(build_images(folder), config)
+            images, other = halves(build_images(folder), config, config.floor)
     check_counts(config, images, other if config.floor else None)
     return Reference(images, other if config.floor else None, stored, found)
 
 
-def halves(source: ImageSource, config: EvaluateConfig) -> tuple[Part, Part]:
-    """Reference and floor, disjoint; without a floor the reference may have every image."""
+def halves(source: ImageSource, config: EvaluateConfig, floor: bool) -> tuple[Part, Part]:
+    """Reference and floor, disjoint; without a floor the reference has every image."""
     every = Part.mixed(source)
-    cut = len(every) // 2 if config.floor else len(every)
+    if not floor:
+        return every.sound(len(every)), Part(source, [])
+    cut, most = len(every) // 2, config.num_images
     first, second = Part(source, every.numbers[:cut]), Part(source, every.numbers[cut:])
-    return first.sound(config.num_images), second.sound(config.num_images)
+    return first.sound(most), second.sound(most)
 
 
 def check_counts(config: EvaluateConfig, images: Part, other: Part | None) -> None:
@@ -173,15 +181,4 @@ def check_counts(config: EvaluateConfig, images: Part, other: Part | None) -> No
         found = ", and for the floor ".join(str(count) for count in counts)
         raise UserError(
             f"reference: {config.reference} has too few images for k = {config.k}: {found}"
-        )
-
-
-def check_size(found: NpzFile, size: str, config: EvaluateConfig) -> None:
-    """Raise UserError where a reference file's statistics are of images of another size."""
-    own = "{}x{}".format(*found.size) if found.size and found.statistics else None
-    theirs = found.header.get("size") if found.header else own
-    if theirs not in (None, size):
-        raise UserError(
-            f"size: {config.reference} is of images at {theirs}, these are {size}; "
-            f"eval/reference.py makes one at {size}"
         )

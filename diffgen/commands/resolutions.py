@@ -93,6 +93,14 @@ def markdown(
     floors = [cells[rows[0], size]["floor"] for size in sizes]
     if all(floors):
         yield "| real against real | " + " | ".join(map(_cell, floors)) + " |"
+    first = cells[rows[0], sizes[0]]
+    yield ""
+    yield (
+        f"FID by {first['extractor']['title']}, then the share read as the class asked for; 95 % "
+        f"intervals; {first['counts']['images']} images a cell, against "
+        f"{first['settings']['reference']}"
+    )
+    yield from dict.fromkeys(f"{note}" for cell in cells.values() for note in cell["notes"])
 
 
 def _cell(figures: dict[str, Any]) -> str:

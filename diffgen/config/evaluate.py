@@ -14,7 +14,7 @@ from diffgen.config.guide import guidance_problems
 from diffgen.config.npz import inspect_npz
 from diffgen.config.pictures import is_image_folder, is_npz, own_size, sample_folders
 from diffgen.config.process import solver_problems
-from diffgen.config.reference_files import statistics_problems
+from diffgen.config.reference_files import file_size_problems, statistics_problems
 from diffgen.config.sampling import Device, Dtype, SamplingConfig, device_problems
 from diffgen.config.scoring import ScoringConfig
 from diffgen.config.source import position_problems, resolve, size_problems, vae_problems
@@ -58,7 +58,10 @@ class EvaluateConfig(SamplingConfig, ScoringConfig):
         yield from wrong
         if not wrong:  # only now sizes can be compared
             try:
-                self.picture_size()
+                size = self.picture_size()
+                if is_npz(self.reference):
+                    found = inspect_npz(Path(self.reference), "reference")
+                    yield from file_size_problems(self.reference, found, size)
             except UserError as error:
                 yield str(error)
         yield from self.scoring_problems()
@@ -96,6 +99,10 @@ class EvaluateConfig(SamplingConfig, ScoringConfig):
         if size is None:
             raise UserError(f"source: {self.source} holds no image that can be read")
         if other not in (None, size):
+            if is_npz(self.reference):
+                found = inspect_npz(Path(self.reference), "reference")
+                for problem in file_size_problems(self.reference, found, size):
+                    raise UserError(problem)
             raise UserError(
                 f"size: {self.source} is {size}, but {self.reference} is {other}; "
                 f"--size {size} crops the pictures to one size"

@@ -29,6 +29,17 @@ def statistics_problems(place: str, found: NpzFile, config: NetworksConfig) -> I
             )
 
 
+def file_size_problems(place: str, found: NpzFile, size: str) -> Iterator[str]:
+    """Yield the size of a file's statistics where it is another than HEIGHTxWIDTH ``size``."""
+    own = "{}x{}".format(*found.size) if found.size and found.statistics else None
+    theirs = found.header.get("size") if found.header else own
+    if theirs not in (None, size):
+        yield (
+            f"size: {place} is of images at {theirs}, these are {size}; "
+            f"eval/reference.py makes one at {size}"
+        )
+
+
 def options(config: NetworksConfig, network: ExtractorConfig) -> str:
     """The options that name a network of ``config``, or the profile that names them all.
 

@@ -18,6 +18,8 @@ NAMES = {
     "class_accuracy": "class accuracy",
 }
 """Figures of a network's features, in the order they are told, and their names in a table."""
+ROUNDING = 1e-9
+"""What is left of a distance of equal sets."""
 SHARES = ("precision", "recall", "coverage", "authenticity", "copied")
 
 
@@ -35,4 +37,6 @@ def number(name: str, value: float) -> str:
         return f"{value:.1%}"
     if name in SHARES:
         return f"{value:.3f}"
-    return f"{max(value, 0.0) if name in ('fid', 'sfid') else value:.4g}"
+    if name in ("fid", "sfid") and value < ROUNDING:
+        return "0"
+    return f"{value:.4g}"

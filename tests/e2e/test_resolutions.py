@@ -75,7 +75,10 @@ def test_a_table_a_grid_and_nothing_drawn_twice(runs, tmp_path, capsys, monkeypa
     out = capsys.readouterr().out
     text = (tmp_path / "table/table.md").read_text()
     assert text.strip() in out
-    head, _, *rows = text.splitlines()
+    table, told = text.split("\n\n")
+    assert "FID by reader, then the share read" in told
+    assert "12 images are too few for 64 features" in told
+    head, _, *rows = table.splitlines()
     assert head == "| | 16x16 | 24x16 |"
     titles = [row.split("|")[1].strip() for row in rows]
     assert titles == ["rope", "rpe2d", "rope + NTK", "real against real"]

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
-from torch import Tensor
 
 from diffgen.errors import SharedError, UserError
 from diffgen.signals import Interrupted
@@ -65,14 +64,6 @@ class Group:
     def deal(self, batches: Sequence[T]) -> Sequence[T]:
         """This process's batches of all: every ``world``-th, in order."""
         return batches[self.rank :: self.world]
-
-    def sum(self, x: Tensor) -> Tensor:
-        """``x`` added up over the processes, the same on each, on the CPU. All must call it."""
-        x = x.cpu()
-        if self.world > 1:
-            x = x.clone()
-            dist.all_reduce(x, group=self.channel)
-        return x
 
     @contextmanager
     def main_first(self) -> Iterator[None]:

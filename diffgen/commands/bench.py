@@ -32,6 +32,7 @@ class Bench:
         config: what to score against what, and how.
         group: this process's part.
         parts: folder for what was seen of the real images.
+        size: ``config.picture_size()`` where it is known, which reads every picture's header.
         real: images that ``config.reference`` names, already opened; None: it is opened here.
 
     Raises:
@@ -43,13 +44,14 @@ class Bench:
         config: EvaluateConfig,
         group: Group,
         parts: Path,
+        size: str | None = None,
         real: StoredImages | None = None,
     ) -> None:
         self.config = config
         self.group = group
         with group.together():
             device = chosen_device(config.device, "dtype" if config.dtype == "bf16" else None)
-            self.size = config.picture_size()
+            self.size = size or config.picture_size()
             self.reference = open_reference(config, self.size, real)
             if group.main:
                 tell_not_scored("reference", self.reference.left_out)

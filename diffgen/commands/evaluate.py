@@ -11,7 +11,6 @@ from torch import Tensor
 
 from diffgen.commands.bench import KEPT, Bench, facts_of
 from diffgen.commands.drawn_classes import FIXED, classes_to_draw
-from diffgen.commands.evaluation_report import write_report
 from diffgen.commands.left_out import tell_not_scored
 from diffgen.commands.load import Loaded
 from diffgen.commands.parts import Parts, held, versions
@@ -72,12 +71,13 @@ def evaluate(
     """
     group = group or Group.join(cpu=on_cpu(config.device))
     with group.together():
-        parts = parts_folder(config)
+        size = config.picture_size()
+        parts = parts_folder(config, size)
     with held(parts, group):
         with group.together():
             if group.main and config.save is not None:
                 claim(config.save, parts.name)
-        bench = Bench(config, group, parts, real)
+        bench = Bench(config, group, parts, size, real)
         scored = score_on(bench, config, parts)
         with group.together():
             if group.main:
@@ -85,15 +85,17 @@ def evaluate(
                 target = save(scored.content, config.out, config.target(bench.size))
                 print(f"saved as {target}")
                 if config.report is not None:
+                    from diffgen.commands.evaluation_report import write_report  # loads matplotlib
+
                     seen, part = scored.readings, bench.reference.images
                     write_report(config.report, scored.content, seen.images, seen.reference, part)
                     print(f"report {config.report}")
     group.leave()
 
 
-def parts_folder(config: EvaluateConfig) -> Path:
+def parts_folder(config: EvaluateConfig, size: str) -> Path:
     """Beside the JSON, of these settings alone: evaluations of one model may run at once."""
-    target = config.target(config.picture_size())
+    target = config.target(size)
     settings = config.model_dump_json(exclude={"out", "report", "device"})
     digest = sha256(settings.encode()).hexdigest()
     return target.with_name(f"{target.stem}-{digest[:8]}.parts")

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 from PIL import Image
 
 from diffgen.commands.bench import Bench
@@ -19,7 +18,7 @@ from diffgen.config.guidance_sweep import GuidanceSweepConfig, RuleConfig, stem
 from diffgen.files import write_file, write_json
 from diffgen.group import Group
 from diffgen.metrics.colour import MEASURES
-from diffgen.metrics.intervals import mean_interval
+from diffgen.metrics.intervals import mean_estimate
 from diffgen.sampling.sheet import Row, contact_sheet, enlarged
 
 FIGURES = ("fid", "precision", "recall", "class_accuracy", *MEASURES)
@@ -131,8 +130,8 @@ def averaged(of_seeds: list[dict[str, float | None]]) -> Means:
         if len(known) < len(values):
             means[name] = None
             continue
-        interval = mean_interval(known) if len(known) > 1 else None
-        means[name] = {"mean": float(np.mean(known)), "interval": interval}
+        found = mean_estimate(known)
+        means[name] = {"mean": found.value, "interval": found.interval}
     return means
 
 

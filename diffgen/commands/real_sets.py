@@ -127,6 +127,7 @@ def open_reference(
         UserError: there are too few images, or the files cannot be read.
     """
     count, path = config.num_images, Path(config.reference)
+    other: Part | None
     stored: dict[str, StoredSet] = {}
     found: NpzFile | None = None
     match config.reference:
@@ -137,12 +138,13 @@ def open_reference(
             sets = 2 if config.floor else 1
             if sets * count > len(held_out):
                 raise UserError(f"num_images: at most {len(held_out) // sets} for shapes")
-            images, other = Part(held_out, range(count)), Part(held_out, range(count, 2 * count))
+            images = Part(held_out, range(count))
+            other = Part(held_out, range(count, 2 * count)) if config.floor else None
         case "digits":
             held_out = build_images(DigitsConfig(size=size), "held_out")
             trained = build_images(DigitsConfig(size=size), "train")
             images = Part(held_out, range(min(count, len(held_out))))
-            other = Part(trained, range(min(count, len(trained))))
+            other = Part(trained, range(min(count, len(trained)))) if config.floor else None
         case _ if is_npz(config.reference):
             found = inspect_npz(path, "reference")
             stored = read_stored(path, found)
@@ -150,25 +152,21 @@ def open_reference(
                 raise UserError(problem)
             if not found.count:
                 return Reference(None, None, stored, found)
-            names = tuple((found.header or {}).get("class_names") or ())
             # Stored statistics are of all the images, so these leave none for a floor.
             floor = config.floor and not stored
-            images, other = halves(NpzImages(path, size, names), config, floor)
-            if not floor:
-                check_counts(config, images, None)
-                return Reference(images, None, stored, found)
+            images, other = halves(NpzImages(path, size), config, floor)
         case _:
             folder = FolderConfig(path=path, size=size, on_error=config.on_error)
             images, other = halves(build_images(folder), config, config.floor)
-    check_counts(config, images, other if config.floor else None)
-    return Reference(images, other if config.floor else None, stored, found)
+    check_counts(config, images, other)
+    return Reference(images, other, stored, found)
 
 
-def halves(source: ImageSource, config: EvaluateConfig, floor: bool) -> tuple[Part, Part]:
+def halves(source: ImageSource, config: EvaluateConfig, floor: bool) -> tuple[Part, Part | None]:
     """Reference and floor, disjoint; without a floor the reference has every image."""
     every = Part.mixed(source)
     if not floor:
-        return every.sound(len(every)), Part(source, [])
+        return every.sound(len(every)), None
     cut, most = len(every) // 2, config.num_images
     first, second = Part(source, every.numbers[:cut]), Part(source, every.numbers[cut:])
     return first.sound(most), second.sound(most)

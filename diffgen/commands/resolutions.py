@@ -105,8 +105,7 @@ def markdown(
 
 def _cell(figures: dict[str, Any]) -> str:
     scores, intervals = figures["scores"], figures["intervals"]
-    # Against stored statistics the floor has no distance of its own.
-    fid = "-" if scores["fid"] is None else f"{max(scores['fid'], 0):.3g}"
+    fid = f"{max(scores['fid'], 0):.3g}"
     if intervals["fid"] is not None:
         low, high = intervals["fid"]
         fid += f" [{max(low, 0):.3g}, {max(high, 0):.3g}]"

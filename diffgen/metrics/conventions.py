@@ -41,8 +41,8 @@ def conventions(config: ScoringConfig, stored: bool) -> dict[str, Any]:
             "rule": "nearer than a third of the distance to the second nearest real image",
             "images": images,
         },
-        "floor": "real images against other real images, the same counts; no Fréchet distance to "
-        "stored moments",
+        "floor": "real images against other real images, the same counts; none against stored "
+        "moments",
         "colour": "means over images: HSV S; std of BT.709 luma; share of pixels with a channel "
         "at 0 or 255; Hasler and Süsstrunk's M3 on 0 to 255",
         "interval": "95 %, the reference held fixed, but in FID at infinity against images: "

@@ -17,7 +17,6 @@ NO_LAYER = {
     "cmmd": "{} is no CLIP model",
 }
 NOTHING = "the reference holds no statistics of {}, and no images"
-NO_FLOOR = "the stored statistics are of the floor's images too"
 NOT_ASKED = "it was not asked for (intervals no)"
 
 
@@ -31,8 +30,6 @@ def frechet(sides: Sides, found: Figures) -> None:
         if target is None:
             reason = NO_MOMENTS if sides.against_stored else NOTHING.format(sides.title)
             found.lack(name, reason)
-        elif sides.floor and isinstance(target, Moments):
-            found.lack(name, NO_FLOOR)
         else:
             _distance(sides, found, name, target, sides.fake(layer))
     if "fid_infinity" not in found.scores:

@@ -31,8 +31,8 @@ class Extractor:
     network: Callable[[Tensor], Tensor | Mapping[str, Tensor]]
     """Gives the features alone, or all ``layers`` by name."""
     device: torch.device
-    classify: Callable[[Tensor], Tensor] | None = None
-    """Features (N, num_features) -> the reader's classes (N,) int64; None: it names none."""
+    class_names: tuple[str, ...] = ()
+    """Of its ``logits``; none: it counts classes as the images do."""
     min_side: int = 1
     """Smallest height and width it can read [pixels]."""
     layers: Mapping[str, int] = field(default_factory=dict)
@@ -135,10 +135,6 @@ def embedded_reader(device: torch.device) -> Extractor:
         seen = reader(from_uint8(images))
         return {"features": seen.features, "logits": seen.logits}
 
-    @torch.no_grad()
-    def classify(features: Tensor) -> Tensor:
-        return reader.classify(features.to(device)).argmax(dim=1).cpu()
-
     return Extractor(
         name="reader",
         num_features=NUM_FEATURES,
@@ -146,7 +142,7 @@ def embedded_reader(device: torch.device) -> Extractor:
         preprocessing="x / 127.5 - 1 at the picture's own size",
         network=network,
         device=device,
-        classify=classify,
+        class_names=READER_CLASSES,
         min_side=MIN_SIDE,
         layers={"logits": len(READER_CLASSES)},
     )

@@ -109,7 +109,7 @@ def _class_accuracy(sides: Sides, found: Figures) -> None:
     correct, count = sides.images.correct(sides.title, sides.extractor), sides.images.count
     if correct is not None:
         found.add("class_accuracy", correct / count, wilson(correct, count))
-    elif sides.extractor.classify is None and "logits" not in sides.extractor.layers:
+    elif "logits" not in sides.extractor.layers:
         found.lack("class_accuracy", NO_CLASSES.format(sides.title))
     elif (without := int((sides.images.labels < 0).sum())) > 0:
         some = f"{without} of {count} images have no label"

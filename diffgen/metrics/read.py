@@ -12,7 +12,6 @@ from tqdm import tqdm
 from diffgen.group import ALONE, Group, cut
 from diffgen.metrics.colour import colour_measures
 from diffgen.metrics.extractor import Extractor
-from diffgen.metrics.reader import READER_CLASSES
 from diffgen.metrics.shards import Shards
 from diffgen.signals import Interrupted
 
@@ -47,14 +46,14 @@ class Reading:
     def correct(self, title: str, extractor: Extractor) -> int | None:
         """Images an extractor takes for what they should show; None if it cannot know.
 
-        The reader knows its classes by their names; another classifier is taken to count the
-        classes as the images do, where both have as many.
+        A network with ``class_names`` knows classes by them; another classifier is taken to count
+        them as the images do, where both have as many.
         """
         logits = self.layers[title].get("logits")
         if logits is None:
             return None
-        if extractor.classify is not None:
-            known = reader_labels(self.class_names)
+        if extractor.class_names:
+            known = labels_by_name(self.class_names, extractor.class_names)
         else:
             same = len(self.class_names) == logits.shape[1]
             known = list(range(logits.shape[1])) if same else []
@@ -76,9 +75,9 @@ class Reading:
         return named or ("unlabelled" if label < 0 else f"label {label}")
 
 
-def reader_labels(class_names: Sequence[str]) -> list[int]:
-    """The reader's label of each class name, -1 for names it does not know."""
-    return [READER_CLASSES.index(n) if n in READER_CLASSES else -1 for n in class_names]
+def labels_by_name(class_names: Sequence[str], known: Sequence[str]) -> list[int]:
+    """The place of each class name among those ``known``, -1 for others."""
+    return [known.index(name) if name in known else -1 for name in class_names]
 
 
 def read(

@@ -10,7 +10,6 @@ from diffgen.config.npz import LAYERS
 from diffgen.config.scoring import ScoringConfig
 from diffgen.metrics.colour import colour_means
 from diffgen.metrics.conventions import conventions
-from diffgen.metrics.distances import NO_FLOOR
 from diffgen.metrics.extractor import Extractor
 from diffgen.metrics.figures import Figures, Sides, figures
 from diffgen.metrics.moments import Moments
@@ -83,7 +82,7 @@ def score_all(
         extractors: by title.
         images: what to score.
         reference: real images; None: there are only their moments.
-        floor: other real images; None: no floor.
+        floor: other real images; None: no floor, as against stored moments, which are of all.
         config: rules and counts.
         stored: moments of a layer that come before the reference's own, as in ADM's evaluator.
         order: places of ``images`` in the order of their source.
@@ -94,12 +93,10 @@ def score_all(
         sides = Sides(
             title, extractor, images, reference, stored, order, balanced, config, config.intervals
         )
-        found, lowest = figures(sides), None
+        lowest = None
         if floor is not None:
-            real = replace(sides, images=floor, order=None, intervals=False, floor=True)
-            lowest = figures(real)
-            found.notes.extend(_without_floor(lowest))
-        seen.append(Seen(title, extractor, found, lowest, against(sides)))
+            lowest = figures(replace(sides, images=floor, order=None, intervals=False))
+        seen.append(Seen(title, extractor, figures(sides), lowest, against(sides)))
     means = colour_means(images.colour)
     colour = Figures(
         {name: found.mean for name, found in means.items()},
@@ -109,12 +106,6 @@ def score_all(
     return Report(
         seen, colour, {name: found.mean for name, found in known.items()} if known else None
     )
-
-
-def _without_floor(floor: Figures) -> list[str]:
-    """What to say of figures that the floor could have, but for what they are taken to."""
-    names = [NAMES[name] for name, reason in floor.missing.items() if reason == NO_FLOOR]
-    return [f"{', '.join(names)}: no floor, {NO_FLOOR}"] if names else []
 
 
 def against(sides: Sides) -> dict[str, Any]:

@@ -60,8 +60,6 @@ class Sides:
     """The images' classes were fixed beforehand, not drawn at random."""
     config: ScoringConfig
     intervals: bool
-    floor: bool = False
-    """The images are real ones, from where the reference is, too."""
 
     @property
     def jackknifes(self) -> bool:

@@ -1,11 +1,13 @@
 """What a profile fixes, and what may not be asked for beside it."""
 
+import numpy as np
 import pytest
 
 from diffgen.config.command_line import parse
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.profiles import DINOV2, profile_settings
 from diffgen.config.scoring import ScoringConfig
+from diffgen.errors import UserError
 
 
 def problems(**values) -> list[str]:
@@ -66,7 +68,12 @@ def test_options_without_effect_are_refused(values, said):
     assert found.startswith(said)
 
 
-def test_a_profile_on_the_command_line_yields_to_no_other_field(capsys, tmp_path):
-    with pytest.raises(SystemExit):
-        parse(EvaluateConfig, [str(tmp_path), "--help"], "eval")
-    assert "--profile" in capsys.readouterr().out
+def test_a_profile_on_the_command_line_fills_what_is_not_given(tmp_path):
+    file = tmp_path / "images.npz"
+    np.savez(file, np.zeros((9, 16, 16, 3), np.uint8))
+    argv = [str(file), "--reference", str(file), "--profile", "adm", "--num-images", "9"]
+    config = parse(EvaluateConfig, argv, "eval")
+    assert (config.extractor, config.splits, config.floor) == ("inception", "in_order", False)
+    assert config.num_images == 9
+    with pytest.raises(UserError, match="k: profile adm fixes 3, got 7"):
+        parse(EvaluateConfig, [*argv, "--k", "7"], "eval")

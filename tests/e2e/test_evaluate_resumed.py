@@ -107,7 +107,7 @@ def test_images_of_two_evaluations_are_not_mixed(model, tmp_path, capsys):
 def test_the_same_evaluation_twice_at_once_is_refused(model, tmp_path, capsys):
     out = tmp_path / "a.json"
     config = EvaluateConfig(source=str(model), size="16x16", num_images=8, device="cpu", out=out)
-    with locked(parts_folder(config)):
+    with locked(parts_folder(config, "16x16")):
         argv = ["eval", str(model), "--size", "16x16", "--num-images", "8", "--device", "cpu"]
         assert main([*argv, "--out", str(out)]) == 2
         assert "another command is writing to" in capsys.readouterr().err

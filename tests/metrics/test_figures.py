@@ -78,22 +78,6 @@ def test_stored_moments_come_first_and_a_layer_they_lack_is_told():
     assert nothing == "the reference holds no statistics of net, and no images"
 
 
-def test_the_floor_has_no_distance_to_moments_that_its_images_are_in():
-    known = stored(**{name: moments(reading(400, 3).layers["net"][name]) for name in WIDTHS})
-    seen = scored(reading(90, 1), stored=known).seen[0]
-    for name in ("fid", "sfid", "fid_infinity"):
-        assert seen.images.scores[name] is not None
-        assert seen.floor.scores[name] is None
-        assert seen.floor.missing[name] == "the stored statistics are of the floor's images too"
-    assert seen.floor.scores["kid"] is not None  # to the images that were kept
-    assert seen.images.notes == [
-        "FID, sFID, FID at infinity: no floor, the stored statistics are of the floor's images too"
-    ]
-    plain = scored(reading(90, 1)).seen[0]
-    assert plain.floor.scores["fid"] is not None
-    assert plain.images.notes == []
-
-
 def test_splits_in_order_are_adms_chunks_in_the_order_of_the_source(monkeypatch):
     images = by_class(80)
     order = torch.randperm(80, generator=torch.Generator().manual_seed(0))

@@ -1,5 +1,6 @@
 """DiffGenPipeline: a trained model as a diffusers pipeline, drawing at any size."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +24,7 @@ from diffgen.config.vae import LatentFormat, own_format
 from diffgen.data.pixels import to_output
 from diffgen.errors import UserError
 from diffgen.files import weights_digest
-from diffgen.guidance import Rule
+from diffgen.guidance import Constraint, Rule
 from diffgen.models.dit import DiT
 from diffgen.models.fit import check_stored
 from diffgen.models.vae import LatentSpace, check_fit
@@ -32,6 +33,7 @@ from diffgen.sampling.adopted import diffusers_parts
 from diffgen.sampling.geometry import Geometry
 from diffgen.sampling.guided import Denoiser
 from diffgen.sampling.labels import label_tensor
+from diffgen.sampling.late import check_constraints
 from diffgen.sampling.noise import Generators, initial_noise, position_seeds
 from diffgen.sampling.rules import rule_for
 from diffgen.sampling.schedulers import Scheduler, set_steps, size_shift
@@ -220,6 +222,8 @@ class DiffGenPipeline(DiffusionPipeline):
         return_dict: bool = True,
         time_shift: TimeShift = "none",
         guide: "DiffGenPipeline | None" = None,
+        constraints: Sequence[Constraint] = (),
+        recurrence: int = 1,
     ) -> Any:
         """Draw one image per label.
 
@@ -242,6 +246,8 @@ class DiffGenPipeline(DiffusionPipeline):
             time_shift: "sqrt" shifts a flow's noise levels by the root of how many more pixels
                 the images have than those of training.
             guide: the weaker model of ``AutoGuidance``, for the same images and classes.
+            constraints: what the images shall match, see ``diffgen.guidance.late``.
+            recurrence: how often a step is walked at which a constraint acts.
 
         Returns:
             ImageOutput, or a tuple of its one field.
@@ -259,6 +265,7 @@ class DiffGenPipeline(DiffusionPipeline):
         if len(numbers) != len(labels) or (image_numbers is not None and seed is None):
             raise ValueError(f"image_numbers {numbers}: give one for each image, and a seed")
         noise = initial_noise(numbers, self.geometry, (height, width), seed, generator, latents)
+        check_constraints(constraints, recurrence, noise)
         if guide is not None:
             guide.geometry.shape(height, width)
         step_noise = generator if seed is None else step_generators(seed, numbers)
@@ -269,7 +276,7 @@ class DiffGenPipeline(DiffusionPipeline):
             raise ValueError(f"num_inference_steps must be 1 or more, not {num_inference_steps}")
         shift = size_shift(time_shift, noise.shape[-2:], self.geometry.seen)
         set_steps(self.scheduler, num_inference_steps, self._execution_device, shift)
-        x0 = self._walk(noise, labels, rule, step_noise, seeds, guide)
+        x0 = self._walk(noise, labels, rule, step_noise, seeds, guide, constraints, recurrence)
         images = x0 if output_type == "latent" else to_output(self.decode(x0), output_type)
         self.maybe_free_model_hooks()
         return ImageOutput(images=images) if return_dict else (images,)
@@ -288,6 +295,8 @@ class DiffGenPipeline(DiffusionPipeline):
         step_noise: Generators | None,
         position_seeds: list[int],
         guide: "DiffGenPipeline | None",
+        constraints: Sequence[Constraint],
+        recurrence: int,
     ) -> Tensor:
         """From ``noise`` (B, C, h, w) to the model's x0, same shape, by the scheduler's steps."""
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
@@ -301,6 +310,8 @@ class DiffGenPipeline(DiffusionPipeline):
                 bar.update,
                 step_noise,
                 guide and guide.denoiser(position_seeds),
+                constraints,
+                recurrence,
             )
 
 

@@ -7,6 +7,7 @@ from diffgen.guidance.cfg import CFG
 from diffgen.guidance.cfg_zero_star import CFGZeroStar
 from diffgen.guidance.channels import FirstChannels
 from diffgen.guidance.interval import Interval
+from diffgen.guidance.late import Constraint
 from diffgen.guidance.rescale import Rescale
 from diffgen.guidance.rule import Baseline, Pass, Rule, Run
 
@@ -16,6 +17,7 @@ __all__ = [
     "AutoGuidance",
     "Baseline",
     "CFGZeroStar",
+    "Constraint",
     "FirstChannels",
     "Interval",
     "Pass",

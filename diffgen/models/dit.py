@@ -49,7 +49,7 @@ class DiT(ModelMixin, ConfigMixin):
         ValueError: options that do not exist or do not fit each other; they are named.
     """
 
-    _supports_gradient_checkpointing = False
+    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(
@@ -98,6 +98,7 @@ class DiT(ModelMixin, ConfigMixin):
         self.patch_size = patch_size
         self.num_classes = num_classes
         self.attention: Attention = "auto"
+        self.gradient_checkpointing = False  # diffusers' enable_gradient_checkpointing sets it
         self._stated_encoding: Position | None = None  # while another one is used
         initialise(self)
 
@@ -256,7 +257,11 @@ class DiT(ModelMixin, ConfigMixin):
         branch = self.global_adaLN_modulation
         shared = None if branch is None else branch(condition)
         for block in self.blocks:
-            x = block(x, condition, layout, rotation, logit_scale, shared)
+            given = (x, condition, layout, rotation, logit_scale, shared)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = self._gradient_checkpointing_func(block, *given)
+            else:
+                x = block(*given)
         out = self.final_layer(x, condition, layout)
         return out if mask is None else out * mask[..., None]
 

@@ -1,7 +1,8 @@
 """Many images from one pipeline, in batches, each from its own noise."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -10,9 +11,12 @@ from diffgen.config.sampling import SamplingConfig
 from diffgen.data.pixels import to_uint8
 from diffgen.errors import UserError
 from diffgen.group import cut
-from diffgen.guidance import build_rule
+from diffgen.guidance import Constraint, build_rule
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.schedulers import build_scheduler
+
+Constrain: TypeAlias = Callable[[Sequence[int]], Sequence[Constraint]]
+"""What the images of these numbers shall match."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,16 @@ def draw_batches(
     seed: int,
     batches: Iterable[range] | None = None,
     guide: DiffGenPipeline | None = None,
+    constrain: Constrain = lambda numbers: (),
+    recurrence: int = 1,
 ) -> Iterator[Batch]:
     """Draw image k with label ``labels[k]`` from the noise of (seed, k), ``batch_size`` at a time.
 
     ``batches``: the numbers of the batches to draw; None: all images, as ``cut`` cuts them.
     ``height`` and ``width`` are pixels of the images. A model without classes (``labels`` all
     ``num_classes``) is drawn without guidance. ``guide``: the weaker model of autoguidance.
+    ``constrain``: constraints of the images by their numbers, see the pipeline's ``constraints``;
+    ``recurrence``: as there.
     """
     set_up(pipe, config, guide)
     rule = build_rule(config.guidance)
@@ -89,6 +97,8 @@ def draw_batches(
             output_type="latent",
             time_shift=config.time_shift,
             guide=guide,
+            constraints=constrain(numbers),
+            recurrence=recurrence,
         ).images
         if not bool(x0.isfinite().all()):
             raise UserError(

@@ -1,20 +1,24 @@
 """A model under guidance: ``(x_t, t) -> x0``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffgen.guidance import Pass, Run
+from diffgen.guidance.late import Seen
 from diffgen.guidance.spaces import noise_level
+from diffgen.models.dit import DiT
+from diffgen.models.taps import tapped
 from diffgen.processes import Denoised, Process
 
 
 class Denoiser(NamedTuple):
     """A model and the process that reads its predictions."""
 
-    model: nn.Module
+    model: DiT
     process: Process
     position_seeds: list[int] | None = None
     """(B,) seeds of what its encoding draws, the same at every step; None: it draws nothing."""
@@ -37,6 +41,16 @@ class Denoiser(NamedTuple):
             told["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
         return self.process.denoise(self.model, x_t, times, labels, earlier, **told)
 
+    def observed(
+        self, x_t: Tensor, t: float, labels: Tensor, s: float | None, blocks: Sequence[int]
+    ) -> tuple[Denoised, Seen]:
+        """One pass, as by calling it, and what losses on the features after ``blocks`` look at."""
+        with tapped(self.model, blocks) as taps:
+            denoised = self(x_t, t, labels, s)
+        side = self.model.patch_size
+        grid = (x_t.shape[-2] // side, x_t.shape[-1] // side)
+        return denoised, Seen(denoised.x0, taps.features, taps.time, grid)
+
 
 @dataclass
 class GuidedDenoiser:
@@ -52,14 +66,22 @@ class GuidedDenoiser:
     together: bool = True
     """The model's passes share one batch; switched off when that does not fit the memory."""
 
-    def __call__(self, x_t: Tensor, t: float, advance: bool, s: float | None = None) -> Denoised:
+    def __call__(
+        self,
+        x_t: Tensor,
+        t: float,
+        advance: bool,
+        s: float | None = None,
+        cond: Denoised | None = None,
+    ) -> Denoised:
         """``x_t`` (B, C, H, W) fp32 at time ``t`` -> guided x0, same shape.
 
-        The log-variance, of the step to time ``s``, is that of the conditional pass.
+        The log-variance, of the step to time ``s``, is that of the conditional pass, which may be
+        given as ``cond``.
         """
         alpha, sigma = self.denoiser.levels(t)
         passes = self.run.passes(noise_level(alpha, sigma))
-        found = self._predict(x_t, t, s, passes)
+        found = self._predict(x_t, t, s, passes, cond)
         baseline = found["uncond"].x0 if "uncond" in passes else None
         if "guide" in passes:
             if self.guide is None:
@@ -71,11 +93,19 @@ class GuidedDenoiser:
         return Denoised(x0, found["cond"].log_variance)
 
     def _predict(
-        self, x_t: Tensor, t: float, s: float | None, passes: tuple[Pass, ...]
+        self,
+        x_t: Tensor,
+        t: float,
+        s: float | None,
+        passes: tuple[Pass, ...],
+        cond: Denoised | None,
     ) -> dict[str, Denoised]:
         """The model's own passes: as one batch, or one by one if that is too large."""
         labels = {"cond": self.labels, "uncond": torch.full_like(self.labels, self.null_label)}
         own = [name for name in passes if name != "guide"]
+        if cond is not None:
+            rest = [name for name in own if name != "cond"]
+            return {"cond": cond} | {name: self.denoiser(x_t, t, labels[name], s) for name in rest}
         if self.together and len(own) > 1:
             try:
                 return self._as_one(x_t, t, s, {name: labels[name] for name in own})

@@ -1,0 +1,112 @@
+"""What a picture can be steered by: maps that are computed from pictures, or that the data has.
+
+A condition is a function from pictures to maps and three facts about these maps. A new one is one
+more value of ``Condition``:
+
+    sketch = Condition("sketch", channels=1, binary=True, find=my_sketches, fidelity=EDGE_F1)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffgen.errors import UserError
+from diffgen.lacon.edges import canny_edges
+from diffgen.lacon.fidelity import Fidelity, colour_error, edge_f1, iou, mean_error
+from diffgen.lacon.saliency import salient_mask
+from diffgen.lacon.strokes import colour_strokes, palette_of
+
+EDGE_F1 = Fidelity("edge_f1", True, edge_f1)
+IOU = Fidelity("iou", True, iou)
+COLOUR_ERROR = Fidelity("colour_error", False, colour_error)
+DEPTH_ERROR = Fidelity("depth_error", False, mean_error)
+
+
+def averaged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps at the model's own size (h, w): means over the pixels behind one of the model's."""
+    return maps if maps.shape[-2:] == size else F.adaptive_avg_pool2d(maps, size)
+
+
+def strongest(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps at the model's own size: maxima, so that thin lines stay."""
+    return maps if maps.shape[-2:] == size else F.adaptive_max_pool2d(maps, size)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A kind of map, and how it is found, aimed at and compared."""
+
+    name: str
+    """In commands and folders."""
+    channels: int
+    """Of a map: 1, or the 3 of colours."""
+    binary: bool
+    """Maps lie in [0, 1] and are predicted as logits; else in [-1, 1] and predicted as they are."""
+    find: Callable[[Tensor], Tensor] | None
+    """Pictures (B, 3, H, W) fp32 in [-1, 1] -> maps (B, channels, H, W) fp32, a picture's of itself
+    alone. None: only data that brings such maps has it."""
+    fidelity: Fidelity
+    """How found and wanted maps are compared."""
+    stored: str | None = None
+    """Name of the data's own maps, which are taken where there are any (``Shapes.maps``)."""
+    from_stored: Callable[[Tensor], Tensor] = lambda maps: maps
+    """The data's own maps (B, 1, H, W) -> maps as above."""
+    shrink: Callable[[Tensor, tuple[int, int]], Tensor] = averaged
+    """Maps to the model's own size, that of its latents."""
+
+    def of(self, pictures: Tensor) -> Tensor:
+        """The maps of ``pictures`` (B, 3, H, W) in [-1, 1].
+
+        Raises:
+            UserError: it cannot be found in pictures.
+        """
+        if self.find is None:
+            raise UserError(
+                f"condition: {self.name} cannot be found in pictures; it needs data that brings it"
+            )
+        return self.find(pictures)
+
+    def loss(self, predicted: Tensor, wanted: Tensor, weight: Tensor | None = None) -> Tensor:
+        """How far ``predicted`` is from ``wanted``, both (B, channels, h, w): (B,), a sum.
+
+        Binary cross-entropy of logits, or half the squared error; ``weight``, broadcastable, tells
+        how much each place counts.
+        """
+        if self.binary:
+            places = F.binary_cross_entropy_with_logits(predicted, wanted, reduction="none")
+        else:
+            places = (predicted - wanted).square() / 2
+        return (places if weight is None else places * weight).sum(dim=(1, 2, 3))
+
+    def shown(self, predicted: Tensor) -> Tensor:
+        """A prediction as a map."""
+        return predicted.sigmoid() if self.binary else predicted
+
+
+def _depth_from_stored(depth: Tensor) -> Tensor:
+    """Depth 1 (near) to 10 (far) -> -1 to 1."""
+    return (depth - 5.5) / 4.5
+
+
+def _filled(coverage: Tensor) -> Tensor:
+    return (coverage >= 0.5).float()
+
+
+EDGE = Condition("edge", 1, True, canny_edges, EDGE_F1, shrink=strongest)
+MASK = Condition("mask", 1, True, salient_mask, IOU, stored="mask", from_stored=_filled)
+STROKE = Condition("stroke", 3, False, colour_strokes, COLOUR_ERROR)
+PALETTE = Condition("palette", 3, False, palette_of, COLOUR_ERROR)
+DEPTH = Condition(
+    "depth", 1, False, None, DEPTH_ERROR, stored="depth", from_stored=_depth_from_stored
+)
+CONDITIONS = (EDGE, MASK, STROKE, PALETTE, DEPTH)
+"""Those diffgen brings."""
+
+
+def correlation(found: Tensor, wanted: Tensor) -> float:
+    """R^2 of maps (B, C, H, W): 1 less the squared error over that of the mean map."""
+    spread = (wanted - wanted.mean(dim=0, keepdim=True)).square().sum()
+    return 1 - float((found - wanted).square().sum() / spread.clamp(min=torch.finfo().tiny))

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal, get_args
 
 import diffusers
@@ -11,24 +10,22 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 from diffusers.utils import BaseOutput
-from huggingface_hub import HfApi
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from diffgen.card import model_card
 from diffgen.config.process import ProcessConfig, process_of
 from diffgen.config.sampling import TimeShift
 from diffgen.config.source import resolve
 from diffgen.config.vae import LatentFormat, own_format
 from diffgen.data.pixels import to_output
 from diffgen.errors import UserError
-from diffgen.files import weights_digest
 from diffgen.guidance import Constraint, Rule
 from diffgen.models.dit import DiT
 from diffgen.models.fit import check_stored
 from diffgen.models.vae import LatentSpace, check_fit
 from diffgen.processes import build_process
+from diffgen.publish import upload
 from diffgen.sampling.adopted import diffusers_parts
 from diffgen.sampling.geometry import Geometry
 from diffgen.sampling.guided import Denoiser
@@ -133,23 +130,7 @@ class DiffGenPipeline(DiffusionPipeline):
         Returns:
             The address of the commit.
         """
-        api = HfApi(token=token)
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            card = model_card(
-                repo_id,
-                dict(self.transformer.config),
-                list(self.config.class_names),
-                getattr(self, "_run", None),
-                self.geometry.trained,
-                weights_digest(Path(folder)),
-            )
-            (Path(folder) / "README.md").write_text(card, encoding="utf-8")
-            info = api.upload_folder(
-                repo_id=repo_id, folder_path=folder, commit_message=commit_message
-            )
-        return str(info)
+        return upload(self, repo_id, private, token, commit_message)
 
     @property
     def process_config(self) -> ProcessConfig:

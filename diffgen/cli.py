@@ -23,6 +23,11 @@ class Verb(NamedTuple):
 
 VERBS = {
     "train": Verb("diffgen.config.train:TrainConfig", "diffgen.commands.train:train", "train"),
+    "lacon": Verb(
+        "diffgen.config.lacon:LaconConfig",
+        "diffgen.commands.train_aligner:train_aligner",
+        "train an aligner, to steer a model by a condition",
+    ),
     "sample": Verb(
         "diffgen.config.sample:SampleConfig", "diffgen.commands.sample:sample", "draw images"
     ),
@@ -48,6 +53,11 @@ VERBS = {
         "diffgen.config.guidance_sweep:GuidanceSweepConfig",
         "diffgen.commands.guidance_sweep:guidance_sweep",
         "score guidance rules at several scales",
+    ),
+    "lacon-sweep": Verb(
+        "diffgen.config.lacon_sweep:LaconSweepConfig",
+        "diffgen.commands.lacon_sweep.command:lacon_sweep",
+        "score a model under late constraints",
     ),
     "evidence": Verb(
         "diffgen.config.evidence:EvidenceConfig",

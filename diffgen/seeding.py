@@ -24,7 +24,7 @@ def stream_seed(seed: int, stream: str, number: int) -> int:
 
 
 def step_generators(seed: int, numbers: list[int]) -> list[torch.Generator]:
-    """For the noise a solver adds on the way: the i-th draw belongs to an image's i-th step."""
+    """For the noise that is added to an image on the way, drawn in the order it is needed."""
     return [stream_generator(seed, "step", n) for n in numbers]
 
 

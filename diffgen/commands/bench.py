@@ -1,9 +1,7 @@
 """What evaluations of one source at one size share, opened and read once."""
 
 from pathlib import Path
-from typing import Any
 
-from diffgen.commands.digests import settings_digest
 from diffgen.commands.guide import load_together
 from diffgen.commands.left_out import tell_not_scored
 from diffgen.commands.load import Loaded
@@ -13,7 +11,6 @@ from diffgen.commands.real_sets import open_reference
 from diffgen.config.base import parse_size
 from diffgen.config.evaluate import DRAWN, EvaluateConfig
 from diffgen.config.networks import NetworksConfig
-from diffgen.config.sampling import SamplingConfig
 from diffgen.data.images import StoredImages
 from diffgen.device import chosen_device
 from diffgen.errors import UserError
@@ -132,21 +129,3 @@ def check_sides(extractors: Extractors, size: str, drawn: bool) -> None:
         least = max(extractor.min_side, 8 if drawn else 1)
         if min(parse_size(size)) < least:
             raise UserError(f"size: {size} is too small; {title} needs {least} pixels a side")
-
-
-def facts_of(
-    config: EvaluateConfig, loaded: Loaded, labels: list[int], size: str
-) -> dict[str, Any]:
-    """All that decides the images drawn from a model."""
-    drawn = config.model_dump(mode="json", include={*SamplingConfig.model_fields, "seed"})
-    return {
-        "settings": drawn,
-        "weights": loaded.weights,
-        "guide": loaded.guide_weights,
-        "pipeline": settings_digest(loaded.source.pipeline),
-        "labels": labels,
-        "size": size,
-        "device": str(loaded.pipe.device),
-        "dtype": config.dtype,
-        "save": config.save and str(config.save.resolve()),
-    }

@@ -12,8 +12,9 @@ from diffgen.seeding import stream_generator
 
 IN_TURN = "the classes in turn"
 AS_REFERENCE = "as in the reference: image k has the class of its picture k"
+AS_CONDITIONS = "as in the pictures of the conditions: image k has the class of picture k"
 AT_RANDOM = "random classes, that of image k from (seed, k)"
-FIXED = (IN_TURN, AS_REFERENCE)
+FIXED = (IN_TURN, AS_REFERENCE, AS_CONDITIONS)
 """Rules under which the shares of the classes are not drawn at random."""
 
 

@@ -1,6 +1,6 @@
 """``eval``: score a model, a folder of images or an ``.npz`` against held-out real images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffgen.commands.bench import KEPT, Bench, facts_of
+from diffgen.commands.bench import Bench
+from diffgen.commands.drawing import Plan, read_drawn
 from diffgen.commands.drawn_classes import FIXED, classes_to_draw
 from diffgen.commands.left_out import tell_not_scored
-from diffgen.commands.load import Loaded
 from diffgen.commands.parts import Parts, held, versions
 from diffgen.commands.real_images import Part
-from diffgen.commands.saved_images import claim, save_batch
+from diffgen.commands.saved_images import claim
 from diffgen.commands.saved_scores import places, save
-from diffgen.config.base import parse_size
 from diffgen.config.data import FolderConfig
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.pictures import is_image_folder, is_npz
@@ -28,9 +27,8 @@ from diffgen.data.pixels import QUANTISATION
 from diffgen.data.source import build_images
 from diffgen.device import on_cpu
 from diffgen.group import Group
-from diffgen.metrics.read import Batch, Reading, read
+from diffgen.metrics.read import Reading
 from diffgen.metrics.report import Report, conventions, score_all, table
-from diffgen.sampling.batches import draw_batches
 
 AS_STORED = "as in the source"
 SCHEMA = "diffgen-evaluation/2"
@@ -112,18 +110,19 @@ class Scored(NamedTuple):
     """What was compared."""
 
 
-def score_on(bench: Bench, config: EvaluateConfig, parts: Path) -> Scored:
+def score_on(bench: Bench, config: EvaluateConfig, parts: Path, plan: Plan | None = None) -> Scored:
     """Score on what is open already; every process of the bench's group must call it.
 
     Args:
         bench: reference, extractors and model.
-        config: that of the bench, but for guidance and seed.
+        config: that of the bench, but for guidance, steps and seed.
         parts: folder for what is seen of the images.
+        plan: of images that are drawn; None: of the classes that ``config`` asks for, free.
 
     Raises:
         UserError: anything a user can mend; see its message.
     """
-    evaluation = Evaluation(bench, config, Parts(parts, bench.extractors))
+    evaluation = Evaluation(bench, config, Parts(parts, bench.extractors), plan)
     if is_npz(config.source) or is_image_folder(config.source):
         readings = evaluation.read_stored()
     else:
@@ -143,6 +142,7 @@ class Evaluation:
     bench: Bench
     config: EvaluateConfig
     parts: Parts
+    plan: Plan | None = None
 
     def read_stored(self) -> Readings:
         """Read images of a folder or ``.npz``, in a fixed random order: they may be sorted."""
@@ -175,26 +175,12 @@ class Evaluation:
         with bench.group.together():
             count = bench.counted()
         real, floor = bench.real(count, names)
-        labels, rule = classes_to_draw(config, bench.reference.images, real, names, count)
-        with bench.group.together():
-            facts = facts_of(config, loaded, labels, bench.size)
-            shards = self.parts.shards("images", count, config.batch_size, facts)
-
-        def draw(batches: Sequence[range]) -> Iterator[Batch]:
-            return self._drawn(loaded, names, labels, batches)
-
-        images = read(
-            bench.extractors,
-            draw,
-            shards,
-            config.batch_size,
-            bench.group,
-            class_names=names,
-            keep=KEPT,
-            describe="drawing",
+        plan = self.plan or Plan(
+            *classes_to_draw(config, bench.reference.images, real, names, count)
         )
+        images = read_drawn(bench, config, plan, self.parts, "images", range(count))
         weights = loaded.weights, loaded.guide_weights
-        return Readings(images, real, floor, rule, torch.arange(count), *weights)
+        return Readings(images, real, floor, plan.rule, torch.arange(count), *weights)
 
     def scored(self, readings: Readings) -> tuple[dict[str, Any], str]:
         """The figures, and a table of them."""
@@ -271,28 +257,3 @@ class Evaluation:
                 table(report),
             ]
         )
-
-    def _drawn(
-        self,
-        loaded: Loaded,
-        names: tuple[str, ...],
-        labels: list[int],
-        batches: Sequence[range],
-    ) -> Iterator[Batch]:
-        """These batches of images from the model."""
-        height, width = parse_size(self.bench.size)
-        config = self.config
-        drawn = draw_batches(
-            loaded.pipe,
-            config,
-            labels,
-            height=height,
-            width=width,
-            seed=config.seed,
-            batches=batches,
-            guide=loaded.guide,
-        )
-        for batch in drawn:
-            if config.save is not None:
-                save_batch(config.save, batch, names)
-            yield batch.numbers, batch.images, batch.labels

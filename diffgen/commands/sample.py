@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from diffgen.commands.constraints import Constraints, read_constraints
 from diffgen.commands.guide import load_together
 from diffgen.commands.load import Loaded
 from diffgen.config.base import parse_size
@@ -24,7 +25,7 @@ from diffgen.group import Group, cut
 from diffgen.sampling.batches import draw_batches, labels_in_turn, set_up
 from diffgen.sampling.folder import SampleFolder
 from diffgen.sampling.labels import file_name
-from diffgen.sampling.sheet import contact_sheet, wrap
+from diffgen.sampling.sheet import SHOWN, contact_sheet, wrap
 from diffgen.signals import Interrupted
 
 
@@ -38,6 +39,15 @@ class Picture:
     class_name: str
     label: int
     k: int
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What pictures are drawn with."""
+
+    loaded: Loaded
+    config: SampleConfig
+    constraints: Constraints
 
 
 def sample(config: SampleConfig) -> None:
@@ -55,11 +65,14 @@ def sample(config: SampleConfig) -> None:
         with group.together():
             set_up(loaded.pipe, config, loaded.guide)
             batches = planned(config, loaded.source)
-            notes = sidecar(config, loaded, flat(batches))
+            sizes = list(dict.fromkeys(batch[0].size for batch in batches))
+            constraints = read_constraints(config, loaded, sizes, config.num_images)
+            drawing = Drawing(loaded, config, constraints)
+            notes = sidecar(drawing, flat(batches))
             if group.main:
                 lock.enter_context(locked(config.out))
                 SampleFolder(config.out).open(notes, [p.file for p in flat(batches)])
-        draw_missing(loaded, config, batches, notes, group)
+        draw_missing(drawing, batches, notes, group)
     group.leave()
     if group.main:
         sheets = len(notes["sizes"])
@@ -67,25 +80,22 @@ def sample(config: SampleConfig) -> None:
 
 
 def draw_missing(
-    loaded: Loaded,
-    config: SampleConfig,
-    batches: list[list[Picture]],
-    notes: dict[str, Any],
-    group: Group,
+    drawing: Drawing, batches: list[list[Picture]], notes: dict[str, Any], group: Group
 ) -> None:
     """Draw the pictures that are not there yet, then the contact sheets."""
-    folder, pictures = SampleFolder(config.out), flat(batches)
+    out, pictures = drawing.config.out, flat(batches)
+    folder = SampleFolder(out)
     with group.together():
         todo = [batch for batch in batches if not all(folder.has(p.file) for p in batch)]
     try:
-        draw(loaded, config, todo, group, len(pictures))
+        draw(drawing, todo, group, len(pictures))
         with group.together():
             if group.main:
-                draw_sheets(config.out, pictures)
+                draw_sheets(drawing, pictures)
                 folder.close(notes)
     except Interrupted as stop:
         there = sum(folder.has(picture.file) for picture in pictures)
-        left = f"{there} of {len(pictures)} images are in {config.out}, the same command goes on"
+        left = f"{there} of {len(pictures)} images are in {out}, the same command goes on"
         raise Interrupted(stop.signum, left) from None
 
 
@@ -113,13 +123,7 @@ def planned(config: SampleConfig, source: Source) -> list[list[Picture]]:
     ]
 
 
-def draw(
-    loaded: Loaded,
-    config: SampleConfig,
-    todo: list[list[Picture]],
-    group: Group,
-    total: int,
-) -> None:
+def draw(drawing: Drawing, todo: list[list[Picture]], group: Group, total: int) -> None:
     """Draw and save the batches, one a process at a time; ``total`` counts those there too."""
     kept = total - sum(len(batch) for batch in todo)
     mine = group.deal(todo)
@@ -129,13 +133,14 @@ def draw(
         for turn in range(-(-len(todo) // group.world)):
             with group.together():
                 if turn < len(mine):
-                    draw_batch(loaded, config, mine[turn])
+                    draw_batch(drawing, mine[turn])
             drawn = todo[turn * group.world : (turn + 1) * group.world]
             bar.update(sum(len(batch) for batch in drawn))
 
 
-def draw_batch(loaded: Loaded, config: SampleConfig, batch: list[Picture]) -> None:
+def draw_batch(drawing: Drawing, batch: list[Picture]) -> None:
     """Draw and save one batch."""
+    loaded, config = drawing.loaded, drawing.config
     height, width = parse_size(batch[0].size)
     labels = {picture.k: picture.label for picture in batch}
     numbers = [range(batch[0].k, batch[-1].k + 1)]
@@ -148,24 +153,29 @@ def draw_batch(loaded: Loaded, config: SampleConfig, batch: list[Picture]) -> No
         seed=config.seed,
         batches=numbers,
         guide=loaded.guide,
+        constrain=drawing.constraints.at(batch[0].size),
+        recurrence=config.constraint_recurrence,
     )
     for picture, image in zip(batch, to_pil(next(drawn).images), strict=True):
         write_file(config.out / picture.file, image.save)
 
 
-def draw_sheets(out: Path, pictures: list[Picture]) -> None:
-    """A contact sheet of the first 64 pictures of each size."""
+def draw_sheets(drawing: Drawing, pictures: list[Picture]) -> None:
+    """A contact sheet of the first 64 pictures of each size, below what they were to match."""
+    out, asked = drawing.config.out, drawing.constraints.asked
     for size in dict.fromkeys(picture.size for picture in pictures):
         images = []
-        for picture in [picture for picture in pictures if picture.size == size][:64]:
+        for picture in [picture for picture in pictures if picture.size == size][:SHOWN]:
             with Image.open(out / picture.file) as image:
                 images.append(image.copy())
-        sheet = contact_sheet(wrap(size, images, 8))
+        above = [one.row(size) for one in asked]
+        sheet = contact_sheet(wrap(size, images, 8, above))
         write_file(out / f"sheet-{size}.png", sheet.save)
 
 
-def sidecar(config: SampleConfig, loaded: Loaded, pictures: list[Picture]) -> dict[str, Any]:
+def sidecar(drawing: Drawing, pictures: list[Picture]) -> dict[str, Any]:
     """Everything needed to draw the same images again."""
+    loaded, config, asked = drawing.loaded, drawing.config, drawing.constraints.asked
     pipe = loaded.pipe
     return {
         "schema": "diffgen-samples/1",
@@ -183,6 +193,7 @@ def sidecar(config: SampleConfig, loaded: Loaded, pictures: list[Picture]) -> di
         "versions": {name: version(name) for name in ("diffgen", "torch", "diffusers")},
         "python": platform.python_version(),
         "class_names": list(loaded.source.class_names),
+        "constraints": [one.note() for one in asked],
         "images": [
             {
                 "file": str(picture.file),
@@ -191,6 +202,7 @@ def sidecar(config: SampleConfig, loaded: Loaded, pictures: list[Picture]) -> di
                 "label": picture.label,
                 "seed": config.seed,
                 "number": picture.k,
+                "conditions": [one.file(picture.k) for one in asked],
             }
             for picture in pictures
         ],

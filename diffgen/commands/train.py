@@ -5,15 +5,17 @@ from contextlib import ExitStack
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import set_seed
 
 from diffgen.commands.export import Exporter
 from diffgen.commands.left_out import tell_left_out
 from diffgen.commands.report import draw_report
+from diffgen.commands.trainings import begin_state, open_accelerator
 from diffgen.config.base import parse_size, token_grid
 from diffgen.config.model import Attention
 from diffgen.config.positions import RPE2DConfig
 from diffgen.config.train import TrainConfig
+from diffgen.data.budget import cut_to_budget
 from diffgen.data.fit import Limits
 from diffgen.data.hub import HubStream
 from diffgen.data.order import TrainingData
@@ -28,11 +30,9 @@ from diffgen.processes import build_process
 from diffgen.sampling.preview import draw_preview
 from diffgen.signals import Interrupted
 from diffgen.training.checkpoint import Checkpoints, TrainingState
-from diffgen.training.ema import EMA
 from diffgen.training.initialise import adopt_weights, moved_positions
 from diffgen.training.latents import Encoder, open_encoder
 from diffgen.training.loop import Hooks, Loop
-from diffgen.training.optimizers import build_optimizers, build_schedules
 from diffgen.training.run_folder import RunFolder
 from diffgen.training.step import Objective
 from diffgen.training.trackers import check_trackers, start_trackers
@@ -105,7 +105,7 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
         exporter.save(preview_model, state.ema.preview.weights)
 
     Loop(
-        config=config,
+        settings=config.train,
         accelerator=accelerator,
         group=group,
         data=data,
@@ -114,7 +114,8 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
         state=state,
         folder=folder,
         hooks=Hooks(sample=preview, checkpoint=checkpoint),
-        token=token,
+        cut=lambda batch: cut_to_budget(batch, token, config.train.token_budget),
+        remedy="lower --optimizer rates in a new --out, with --init, may help",
     ).run()
     if group.main:
         exporter.save(preview_model, exporter.export_weights(state))
@@ -171,23 +172,9 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
             tracker that is not installed.
     """
     check_trackers(config.track)
-    low = config.train.precision == "bf16"
-    device = chosen_device(config.device, "train.precision" if low else None)
     if config.vae and config.vae.precision == "bf16":
         chosen_device(config.device, "vae.precision")
-    accelerator = Accelerator(
-        cpu=device == "cpu",
-        mixed_precision="bf16" if low else "no",
-        log_with=list(config.track) or None,
-        project_config=ProjectConfiguration(str(config.out), str(config.out / "logs")),
-    )
-    pieces = accelerator.num_processes * config.train.accumulation
-    if config.train.batch_size % pieces:
-        raise UserError(
-            f"train.batch_size: {config.train.batch_size} images cannot be shared by "
-            f"{accelerator.num_processes} processes in {config.train.accumulation} pieces each"
-        )
-    return accelerator
+    return open_accelerator(config.train, config.device, config.out, config.track)
 
 
 def class_count(config: TrainConfig, images: ImageSource | HubStream) -> int:
@@ -232,20 +219,4 @@ def build_state(
     share = choose_trainable(model, config.train.trainable, fresh)
     if config.train.trainable:
         accelerator.print(f"training {share:.2%} of the parameters")
-    model.to(accelerator.device)
-    optimizers = build_optimizers(config.optimizer, model)
-    loop = config.train
-    state = TrainingState(
-        model=model,
-        ema=EMA(config.ema, model),
-        optimizers=optimizers,
-        schedules=build_schedules(config.schedule, optimizers, loop.images, loop.batch_size),
-        class_names=tuple(class_names),
-        num_images=num_images,
-    )
-    if newest is not None:
-        state.load(newest)
-        accelerator.print(f"resuming {folder.path} at {state.seen:,} images seen")
-    if accelerator.is_main_process:
-        folder.cut_log(state.seen)
-    return state
+    return begin_state(config, model, accelerator, folder, class_names, num_images)

@@ -43,7 +43,7 @@ def own_size(place: str, field: str, skip: bool = False) -> str | None:
     first: tuple[Path, str] | None = None
     for path in sorted(image_files(Path(place))):
         try:
-            found = _file_size(path, field)
+            found = file_size(path, field)
         except UserError as error:
             if skip:
                 continue
@@ -58,7 +58,7 @@ def own_size(place: str, field: str, skip: bool = False) -> str | None:
     return first[1] if first else None
 
 
-def _file_size(path: Path, field: str) -> str:
+def file_size(path: Path, field: str) -> str:
     from PIL import Image, UnidentifiedImageError
 
     try:

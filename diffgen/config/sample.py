@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from diffgen.config.base import Size
+from diffgen.config.constraints import ConstraintsConfig, constraint_problems
 from diffgen.config.guide import guidance_problems
 from diffgen.config.process import solver_problems
 from diffgen.config.sampling import (
@@ -21,7 +22,7 @@ from diffgen.config.train import unwritable
 from diffgen.errors import UserError
 
 
-class SampleConfig(SamplingConfig):
+class SampleConfig(ConstraintsConfig, SamplingConfig):
     """Draw images from a trained model, at any size its patch divides."""
 
     source: CliPositionalArg[str]
@@ -54,6 +55,7 @@ class SampleConfig(SamplingConfig):
             )
             yield from position_problems(source, self)
             yield from guidance_problems(self, source, self.size)
+            yield from constraint_problems(self, source, self.size, self.num_images)
             class_indices(self.classes, source)
         except UserError as error:
             yield str(error)

@@ -28,7 +28,7 @@ from diffgen.errors import UserError
 
 
 class LoopConfig(Section):
-    """The training loop. Everything that passes is counted in images seen."""
+    """A training loop. Everything that passes is counted in images seen."""
 
     images: int = Field(default=69_120, ge=1)
     """Length of the training [images seen]."""
@@ -36,15 +36,6 @@ class LoopConfig(Section):
     """Images an optimiser step sees, over all processes and accumulation [images]."""
     accumulation: int = Field(default=1, ge=1)
     """Pieces a process computes its share of a batch in, to save memory [count]."""
-    mixed: Literal["packed", "padded"] = "packed"
-    """How images of mixed sizes lie in a batch: one sequence without padding, or each padded to
-    the longest; the numbers are the same."""
-    token_budget: int | None = Field(default=None, ge=1)
-    """Tokens a process computes at once; its share of a batch is cut into pieces that keep to it.
-    none: no bound."""
-    trainable: list[str] = Field(default=[])
-    """Parameters that are trained, as patterns of their names with * for anything; none given: all.
-    The others stay as --init brings them. configs/fitv2-hr.yaml has FiTv2's for larger sizes."""
     clip_norm: float = Field(default=0.2, ge=0)
     """Largest norm of the gradient; 0: unclipped."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -54,11 +45,33 @@ class LoopConfig(Section):
     log_images: int = Field(default=1_280, ge=1)
     """Write a line of metrics.jsonl this often [images seen]."""
     sample_images: int = Field(default=20_480, ge=0)
-    """Draw a grid of samples this often; 0: never [images seen]."""
+    """Draw a preview this often; 0: never [images seen]."""
     checkpoint_images: int = Field(default=7_680, ge=1)
-    """Save a checkpoint and the pipeline this often [images seen]."""
+    """Save a checkpoint, and export the averaged weights, this often [images seen]."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints kept [count]."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield pieces that a batch cannot be cut into."""
+        if self.batch_size % self.accumulation:
+            yield (
+                f"train.accumulation: {self.accumulation} does not divide "
+                f"train.batch_size {self.batch_size}"
+            )
+
+
+class ModelLoopConfig(LoopConfig):
+    """The training loop. Everything that passes is counted in images seen."""
+
+    mixed: Literal["packed", "padded"] = "packed"
+    """How images of mixed sizes lie in a batch: one sequence without padding, or each padded to
+    the longest; the numbers are the same."""
+    token_budget: int | None = Field(default=None, ge=1)
+    """Tokens a process computes at once; its share of a batch is cut into pieces that keep to it.
+    none: no bound."""
+    trainable: list[str] = Field(default=[])
+    """Parameters that are trained, as patterns of their names with * for anything; none given: all.
+    The others stay as --init brings them. configs/fitv2-hr.yaml has FiTv2's for larger sizes."""
 
 
 class ReportConfig(Section):
@@ -105,7 +118,7 @@ class TrainConfig(Section):
     """Learning rate over time."""
     ema: EMAConfig = PowerEMAConfig()
     """Averaged weights."""
-    train: LoopConfig = LoopConfig()
+    train: ModelLoopConfig = ModelLoopConfig()
     """Training loop."""
     sampling: SamplingConfig = SamplingConfig()
     """How previews and the final report are sampled."""
@@ -140,11 +153,7 @@ class TrainConfig(Section):
             self.model.attention, cuda, self.train.precision == "bf16"
         ):
             yield f"model.{problem}"
-        if self.train.batch_size % self.train.accumulation:
-            yield (
-                f"train.accumulation: {self.train.accumulation} does not divide "
-                f"train.batch_size {self.train.batch_size}"
-            )
+        yield from self.train.problems()
         if self.train.mixed == "padded" and not self.data.mixed_sizes:
             yield "train.mixed: padded has no effect where all images have one size"
         if self.train.trainable and self.init is None and not self._resumed():

@@ -18,6 +18,12 @@ def from_uint8(x: Tensor) -> Tensor:
     return x.float() / 127.5 - 1
 
 
+def grey(x: Tensor) -> Tensor:
+    """(B, 3, H, W) -> luma (B, 1, H, W), by the weights of BT.601, as Pillow converts to "L"."""
+    weights = x.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return (x * weights).sum(dim=1, keepdim=True)
+
+
 def to_pil(x: Tensor) -> list[Image.Image]:
     """(B, C, H, W) uint8, C = 1 or 3 -> B pictures."""
     arrays = x.permute(0, 2, 3, 1).cpu().numpy()

@@ -6,15 +6,16 @@ over the noise levels it is used at: a step of constant size on x0, which is the
 docs/lacon.md has the derivation.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, get_args
 
 from torch import Tensor
 
+from diffgen.config.constraints import Form
 from diffgen.guidance.rule import number
 
-Form: TypeAlias = Literal["rms", "ratio_rms", "norm", "sign", "none"]
 SMALLEST = 1e-20
 """A gradient of a smaller root mean square is none."""
 
@@ -32,25 +33,34 @@ class Seen(NamedTuple):
     """Rows and columns of the tokens."""
 
 
-class Loss(Protocol):
-    """How far samples are from what is wanted."""
+class Loss(ABC):
+    """How far samples are from what is wanted; on x0 alone unless ``blocks`` says otherwise."""
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """Blocks of the model whose features it reads; (): x0 alone, so that its gradient is taken
-        in x0 after guidance, without going back through the model."""
+        """Blocks of the model whose features it reads; (): none, so that its gradient is taken in
+        x0 after guidance, without going back through the model."""
+        return ()
 
     @property
     def unit(self) -> float:
         """What scale 1 of the forms ``rms`` and ``sign`` means, in the model's own pixels."""
+        return 1.0
+
+    @property
+    def region(self) -> Tensor | None:
+        """(B or 1, 1, h, w) in [0, 1], the part of a sample that may be moved; None: all of it."""
+        return None
 
     @property
     def until(self) -> float:
         """The time at which a constraint ends that does not say."""
+        return 0.0
 
-    def check(self, shape: tuple[int, ...]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:  # noqa: B027 (most need none)
         """Raise ValueError unless it fits samples of ``shape`` (B, C, h, w)."""
 
+    @abstractmethod
     def __call__(self, seen: Seen) -> Tensor:
         """(B,) fp32, a sum over places, each sample's of itself alone."""
 
@@ -113,7 +123,7 @@ class Constraint:
         until: acts at times above this, 1 being pure noise; None: the loss's own.
 
     Raises:
-        ValueError: a scale or a time out of its range.
+        ValueError: a scale or a time out of its range, or a form there is not.
     """
 
     loss: Loss
@@ -123,6 +133,8 @@ class Constraint:
 
     def __post_init__(self) -> None:
         number("scale", self.scale)
+        if self.form not in get_args(Form):
+            raise ValueError(f"form must be one of {get_args(Form)}, not {self.form!r}")
         if self.until is not None and not 0 <= self.until <= 1:
             raise ValueError(f"until must lie in [0, 1], not {self.until}")
 
@@ -133,4 +145,10 @@ class Constraint:
     def step(self, gradient: Tensor, loss: Tensor, x_t: Tensor, x0: Tensor, alpha: float) -> Tensor:
         """(B, C, H, W) what is taken from the guided x0."""
         length = self.scale * (self.loss.unit if self.form in ("rms", "sign") else 1.0)
-        return length * unit_step(self.form, gradient, loss, x_t, x0, alpha)
+        if self.loss.region is None:
+            return length * unit_step(self.form, gradient, loss, x_t, x0, alpha)
+        region = self.loss.region.to(gradient)
+        step = length * unit_step(self.form, gradient * region, loss, x_t, x0, alpha)
+        if self.form in ("rms", "ratio_rms"):  # their size is that over the region alone
+            step = step * region.mean(dim=(1, 2, 3), keepdim=True).sqrt()
+        return step

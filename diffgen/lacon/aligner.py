@@ -96,14 +96,15 @@ class Aligner(ModelMixin, ConfigMixin):
         return cls(condition, channels, blocks, config.hidden_size, config.patch_size, **options)
 
     def forward(self, seen: Seen) -> Tensor:
-        """(B, channels, h, w) fp32 at the model's own size: a map, or its logits if it is binary.
+        """(B, channels, h, w) at the model's own size: a map, or its logits if it is binary.
 
-        Any height and width.
+        Any height and width; in the dtype of the aligner, fp32 unless it was brought to another.
         """
-        tokens = self.fuse([layer_norm(seen.features[block].float()) for block in self.blocks])
+        taps = [seen.features[block].to(self.dtype) for block in self.blocks]
+        tokens = self.fuse([layer_norm(tap) for tap in taps])
         if seen.time is None:
             raise ValueError("an aligner needs the model's embedding of the time")
-        told = self.time(F.silu(seen.time.float()))[:, None]
+        told = self.time(F.silu(seen.time.to(self.dtype)))[:, None]
         x = unpatchify(self.up(F.silu(tokens + told)), *seen.grid, self.config.patch_size)
         x = F.silu(self.first_norm(x))
         for conv, norm in zip(self.convs, self.norms, strict=True):

@@ -35,6 +35,11 @@ def strongest(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return maps if maps.shape[-2:] == size else F.adaptive_max_pool2d(maps, size)
 
 
+def unchanged(maps: Tensor) -> Tensor:
+    """The data's own maps, as they are."""
+    return maps
+
+
 @dataclass(frozen=True)
 class Condition:
     """A kind of map, and how it is found, aimed at and compared."""
@@ -52,7 +57,7 @@ class Condition:
     """How found and wanted maps are compared."""
     stored: str | None = None
     """Name of the data's own maps, which are taken where there are any (``Shapes.maps``)."""
-    from_stored: Callable[[Tensor], Tensor] = lambda maps: maps
+    from_stored: Callable[[Tensor], Tensor] = unchanged
     """The data's own maps (B, 1, H, W) -> maps as above."""
     shrink: Callable[[Tensor, tuple[int, int]], Tensor] = averaged
     """Maps to the model's own size, that of its latents."""

@@ -10,19 +10,19 @@ from diffgen.errors import UserError
 from diffgen.lacon.aligner import Aligner
 from diffgen.models.dit import DiT
 
-SAMPLED = 64
-
 
 @torch.no_grad()
 def fingerprint(model: DiT) -> str:
-    """Tells a backbone from others: a digest of shapes and first values of all parameters.
+    """Tells a backbone from others: a digest of the shapes and checksums of all parameters.
 
-    Values count as bf16 has them, so that a model is the same in both precisions.
+    A checksum is the sum of all values' bits, and takes them as bf16 has them, so that a model is
+    the same in both precisions and on every device.
     """
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
-        first = parameter.flatten()[:SAMPLED].to("cpu", torch.bfloat16).view(torch.int16)
-        digest.update(f"{name}{tuple(parameter.shape)}".encode() + first.numpy().tobytes())
+        bits = parameter.to(torch.bfloat16).view(torch.int16)
+        checksum = int(bits.sum(dtype=torch.int64))
+        digest.update(f"{name}{tuple(parameter.shape)}{checksum}".encode())
     return digest.hexdigest()
 
 
@@ -41,10 +41,18 @@ def load_aligner(folder: Path | str, model: DiT, field: str = "constraint") -> A
     if not (place / "config.json").exists():
         raise UserError(f"{field}: {folder} holds no aligner (no aligner/config.json)")
     try:
-        aligner = Aligner.from_pretrained(place)
+        aligner, found = Aligner.from_pretrained(
+            place, use_safetensors=True, output_loading_info=True
+        )
     except (OSError, SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{field}: {place} cannot be loaded: {reason}") from None
+    for kind in ("missing_keys", "unexpected_keys"):
+        if found[kind]:
+            raise UserError(
+                f"{field}: {place} cannot be loaded: its weights are not those of its config.json "
+                f"({kind.replace('_', ' ')}: {', '.join(found[kind])})"
+            )
     if aligner.config.backbone != fingerprint(model):
         raise UserError(
             f"{field}: {folder} is the aligner of another model, or of these weights at another "

@@ -1,25 +1,26 @@
 """What a sample shall match: a map an aligner reads from features, or pixels of x0 itself."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffgen.guidance.late import Seen
+from diffgen.guidance.late import Loss, Seen
 from diffgen.lacon.aligner import Aligner
 from diffgen.lacon.conditions import Condition
 
 
 @dataclass(frozen=True)
-class Aligned:
+class Aligned(Loss):
     """The map that an aligner reads from the features is to be ``wanted``.
 
     Args:
-        aligner: of the model that draws, on its device.
+        aligner: of the model that draws; it is brought to the device the features are on.
         condition: what it reads.
-        wanted: (B, channels, h, w) fp32 maps at the model's own size, on the device; B = 1: one for
-            all images.
-        weight: (B or 1, 1, h, w), how much each place counts; None: all alike.
+        wanted: (B, channels, h, w) fp32 maps at the model's own size, on any device; B = 1: one
+            for all images.
+        weight: (B or 1, 1, h, w) in [0, 1], how much each place counts, and how far it is moved;
+            None: all alike.
     """
 
     aligner: Aligner
@@ -38,6 +39,11 @@ class Aligned:
         return float(self.aligner.config.image_std)
 
     @property
+    def region(self) -> Tensor | None:
+        """The weight."""
+        return self.weight
+
+    @property
     def until(self) -> float:
         """The time from which on the aligner reads all it ever will; see ``curve.cut_off``."""
         return float(self.aligner.config.until)
@@ -45,18 +51,26 @@ class Aligned:
     def check(self, shape: tuple[int, ...]) -> None:
         """See Loss.check."""
         name, channels = self.condition.name, self.condition.channels
+        stated = self.aligner.config
+        if (stated.condition, stated.channels) != (name, channels):
+            raise ValueError(
+                f"constraints: {name} has {channels} channels, but the aligner reads "
+                f"{stated.condition}, of {stated.channels}"
+            )
         check_maps(name, self.wanted, (shape[0], channels, *shape[2:]))
         if self.weight is not None:
             check_maps(f"weight of {name}", self.weight, (shape[0], 1, *shape[2:]))
 
     def __call__(self, seen: Seen) -> Tensor:
         """See Loss.__call__."""
-        predicted = self.aligner(seen)
-        return self.condition.loss(predicted, self.wanted.expand_as(predicted), self.weight)
+        predicted = self.aligner.to(seen.x0.device)(seen)
+        wanted = self.wanted.to(predicted).expand_as(predicted)
+        weight = None if self.weight is None else self.weight.to(predicted)
+        return self.condition.loss(predicted, wanted, weight)
 
 
 @dataclass(frozen=True)
-class LowResolution:
+class LowResolution(Loss):
     """The means of x0 over blocks of k x k are to be ``wanted``; scale 1 of ``none`` meets it.
 
     The loss is half the squared error of the means, times k^2, so that its gradient in x0 is the
@@ -67,9 +81,6 @@ class LowResolution:
     """
 
     wanted: Tensor
-    blocks: tuple[int, ...] = field(default=(), init=False)
-    unit: float = field(default=1.0, init=False)
-    until: float = field(default=0.0, init=False)
 
     def check(self, shape: tuple[int, ...]) -> None:
         """See Loss.check."""
@@ -85,12 +96,12 @@ class LowResolution:
     def __call__(self, seen: Seen) -> Tensor:
         """See Loss.__call__."""
         k = seen.x0.shape[-1] // self.wanted.shape[-1]
-        error = F.avg_pool2d(seen.x0, k) - self.wanted
+        error = F.avg_pool2d(seen.x0, k) - self.wanted.to(seen.x0)
         return error.square().sum(dim=(1, 2, 3)) * k**2 / 2
 
 
 @dataclass(frozen=True)
-class Inpaint:
+class Inpaint(Loss):
     """x0 is to be ``wanted`` where ``known``; scale 1 of ``none`` meets it.
 
     Args:
@@ -100,9 +111,6 @@ class Inpaint:
 
     wanted: Tensor
     known: Tensor
-    blocks: tuple[int, ...] = field(default=(), init=False)
-    unit: float = field(default=1.0, init=False)
-    until: float = field(default=0.0, init=False)
 
     def check(self, shape: tuple[int, ...]) -> None:
         """See Loss.check."""
@@ -111,7 +119,8 @@ class Inpaint:
 
     def __call__(self, seen: Seen) -> Tensor:
         """See Loss.__call__."""
-        return (self.known * (seen.x0 - self.wanted).square()).sum(dim=(1, 2, 3)) / 2
+        known, wanted = self.known.to(seen.x0), self.wanted.to(seen.x0)
+        return (known * (seen.x0 - wanted).square()).sum(dim=(1, 2, 3)) / 2
 
 
 def check_maps(name: str, maps: Tensor, shape: tuple[int, ...]) -> None:

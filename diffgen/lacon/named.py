@@ -1,6 +1,8 @@
 """Conditions by name: those diffgen brings, and a user's own from an importable module."""
 
+import os
 import re
+import sys
 from importlib import import_module
 
 from diffgen.errors import UserError
@@ -22,6 +24,8 @@ def condition_named(name: str, field: str = "condition") -> Condition:
         raise UserError(
             f"{field}: {name!r} is unknown; known are {names}, or give MODULE:NAME of your own"
         )
+    if os.getcwd() not in sys.path:  # a script's own folder is there, the user's is not
+        sys.path.append(os.getcwd())
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:

@@ -52,11 +52,11 @@ def tapped(model: DiT, blocks: Sequence[int]) -> Iterator[Taps]:
 @contextmanager
 def frozen(model: DiT) -> Iterator[None]:
     """Without gradients of the weights while it lasts: a pass back to the input keeps less."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    for weight in model.parameters():
+        weight.requires_grad_(False)
     try:
         yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
+    finally:  # by name: offloading, layer by layer, puts others in their place
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(name in trained)

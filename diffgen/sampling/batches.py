@@ -102,8 +102,8 @@ def draw_batches(
         ).images
         if not bool(x0.isfinite().all()):
             raise UserError(
-                "the drawn images are not finite: guidance is too strong for this model, or its "
-                "weights are damaged"
+                "the drawn images are not finite: guidance or a constraint is too strong for this "
+                "model, or its weights are damaged"
             )
         images = pipe.decode(x0, config.decode_batch_size, config.decode_tiled)
         yield Batch(numbers, chosen, to_uint8(images).cpu())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffgen.config.constraints import ConstraintsConfig
 from diffgen.config.guidance import described, from_earlier, read_guidance
 from diffgen.errors import UserError
 from diffgen.files import write_json
@@ -81,4 +82,16 @@ def _deciding(sidecar: dict[str, Any]) -> dict[str, Any]:
     stated = from_earlier(sidecar["settings"])
     settings = {k: v for k, v in stated.items() if k not in FREE}
     settings["guidance"] = described(read_guidance(stated))
-    return settings | {name: sidecar.get(name) for name in BITS}
+    if not stated.get("constraint"):  # nothing there is constrained, as in earlier versions
+        settings = {k: v for k, v in settings.items() if k not in ConstraintsConfig.model_fields}
+    return settings | {name: sidecar.get(name) for name in BITS} | _constraints(sidecar)
+
+
+def _constraints(sidecar: dict[str, Any]) -> dict[str, Any]:
+    """Every file that late constraints are made of, and the rest that is known of them."""
+    deciding: dict[str, Any] = {}
+    for number, note in enumerate(sidecar.get("constraints") or ()):
+        name = f"constraint {number}, {note['name']}"
+        deciding |= {f"{name}={file}": digest for file, digest in note["files"].items()}
+        deciding |= {f"{name}: {k}": v for k, v in note.items() if k not in ("name", "files")}
+    return deciding

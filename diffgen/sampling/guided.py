@@ -28,12 +28,13 @@ class Denoiser(NamedTuple):
         alpha, sigma = self.process.levels(torch.tensor(t, dtype=torch.float64))
         return float(alpha), float(sigma)
 
-    def __call__(self, x_t: Tensor, t: float, labels: Tensor, s: float | None) -> Denoised:
-        """x0 of ``x_t`` (n B, C, H, W) at time ``t``, for ``labels`` (n B,); n passes.
+    def __call__(self, x_t: Tensor, t: float | Tensor, labels: Tensor, s: float | None) -> Denoised:
+        """x0 of ``x_t`` (n B, C, H, W) at time ``t`` for ``labels`` (n B,); n passes.
 
-        The log-variance is that of the step to time ``s``. Every pass draws alike.
+        ``t``: one for all, or (n B,). The log-variance is that of the step to time ``s``. Every
+        pass draws alike.
         """
-        times = x_t.new_full((len(x_t),), t)
+        times = t if isinstance(t, Tensor) else x_t.new_full((len(x_t),), t)
         earlier = None if s is None else torch.full_like(times, s)
         told: dict[str, Any] = {}
         if self.position_seeds is not None:
@@ -42,7 +43,7 @@ class Denoiser(NamedTuple):
         return self.process.denoise(self.model, x_t, times, labels, earlier, **told)
 
     def observed(
-        self, x_t: Tensor, t: float, labels: Tensor, s: float | None, blocks: Sequence[int]
+        self, x_t: Tensor, t: float | Tensor, labels: Tensor, s: float | None, blocks: Sequence[int]
     ) -> tuple[Denoised, Seen]:
         """One pass, as by calling it, and what losses on the features after ``blocks`` look at."""
         with tapped(self.model, blocks) as taps:

@@ -24,13 +24,18 @@ class Pull(NamedTuple):
     loss: Tensor
     """(B,)."""
 
+    def step(self, x_t: Tensor, x0: Tensor, alpha: float) -> Tensor:
+        """(B, C, H, W) what is taken from ``x0``."""
+        return self.constraint.step(self.gradient, self.loss, x_t, x0, alpha)
+
 
 @dataclass
 class LateDenoiser:
     """``base``, whose x0 the constraints that act at a time move; where none does, ``base``.
 
     Losses on features are differentiated in x_t, through the conditional pass, which guidance then
-    uses too; losses on x0 in the x0 that guidance and the others leave.
+    uses too; losses on x0 then act one after another, each on the x0 that those before it leave,
+    so that what the last of them asks for is met.
     """
 
     base: GuidedDenoiser
@@ -45,14 +50,13 @@ class LateDenoiser:
         cond, pulls = self._through_model(deep, x_t, t, s) if deep else (None, [])
         guided = self.base(x_t, t, advance, s, cond)
         alpha, _ = self.base.denoiser.levels(t)
-        x0 = guided.x0 - self._steps(pulls, x_t, guided.x0, alpha)
-        pulls = [self._on_x0(c, x0) for c in acting if not c.loss.blocks]
-        return Denoised(x0 - self._steps(pulls, x_t, x0, alpha), guided.log_variance)
-
-    @staticmethod
-    def _steps(pulls: list[Pull], x_t: Tensor, x0: Tensor, alpha: float) -> Tensor:
-        steps = (p.constraint.step(p.gradient, p.loss, x_t, x0, alpha) for p in pulls)
-        return sum(steps, start=torch.zeros_like(x0))
+        x0 = guided.x0
+        for pull in pulls:
+            x0 = x0 - pull.step(x_t, guided.x0, alpha)
+        for constraint in acting:
+            if not constraint.loss.blocks:
+                x0 = x0 - self._on_x0(constraint, x0).step(x_t, x0, alpha)
+        return Denoised(x0, guided.log_variance)
 
     def _through_model(
         self, constraints: list[Constraint], x_t: Tensor, t: float, s: float | None
@@ -86,11 +90,13 @@ class LateDenoiser:
         """``x_t`` after a step to the earlier time ``s`` and back by fresh noise.
 
         The self-recurrence of Universal Guidance (Bansal et al. 2023), FreeDoM's time travel:
-        constraints get one more try at the same level. Where none acts, ``x_t`` as it is.
+        constraints get one more try at the same level. Where none acts, ``x_t`` as it is; also at
+        pure noise, of which a step back would leave nothing.
         """
-        if not any(constraint.acts(t) for constraint in self.constraints):
-            return x_t
         denoiser = self.base.denoiser
+        alpha, _ = denoiser.levels(t)
+        if alpha == 0 or not any(constraint.acts(t) for constraint in self.constraints):
+            return x_t
         x0 = self(x_t, t, advance=False, s=s).x0
         noise = randn_tensor(x_t.shape, generator, x_t.device, x_t.dtype)
         return renoised(x_t, x0, noise, denoiser.levels(t), denoiser.levels(s))
@@ -118,7 +124,12 @@ def check_constraints(constraints: Sequence[Constraint], recurrence: int, noise:
     """Raise ValueError for what is no constraint, or does not fit samples like ``noise``."""
     if recurrence < 1:
         raise ValueError(f"recurrence must be 1 or more, not {recurrence}")
+    if isinstance(constraints, Constraint):
+        raise ValueError("constraints: give a list of them, also of one")
+    if constraints and torch.is_inference_mode_enabled():
+        raise ValueError("constraints need gradients, which torch.inference_mode forbids")
     for constraint in constraints:
         if not isinstance(constraint, Constraint):
-            raise ValueError(f"constraints: {constraint!r} is none; give Constraint(loss, scale)")
+            kind = type(constraint).__name__
+            raise ValueError(f"constraints: a {kind} is none; give Constraint(loss, scale)")
         constraint.loss.check(tuple(noise.shape))

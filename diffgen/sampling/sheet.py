@@ -1,10 +1,13 @@
 """Contact sheets: rows of pictures with a title each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 GAP = 4
+SHOWN = 64
+"""Pictures of a run on its sheet, at most."""
 SHORTEST, LONGEST = 64, 256
 """Between these the shorter sides of ``enlarged`` pictures lie, roughly [pixels]."""
 PAPER, INK = (255, 255, 255), (40, 40, 40)
@@ -56,10 +59,24 @@ def _strip(row: Row, scale: int, font: ImageFont.ImageFont | ImageFont.FreeTypeF
     return strip
 
 
-def wrap(title: str, images: list[Image.Image], columns: int) -> list[Row]:
-    """Cut many pictures into rows of ``columns``; the first row bears the title."""
-    cuts = range(0, len(images), columns)
-    return [Row(title if i == 0 else "", images[i : i + columns]) for i in cuts]
+def wrap(
+    title: str, images: list[Image.Image], columns: int, above: Sequence[Row] = ()
+) -> list[Row]:
+    """Cut many pictures into rows of ``columns``; the first row bears the title.
+
+    ``above``: rows that explain the pictures, image k being explained by picture k modulo their
+    number. One of a single picture comes first, once; of the others each row of images has its part
+    above it.
+    """
+    rows = [row for row in above if len(row.images) == 1]
+    turning = [row for row in above if len(row.images) > 1]
+    for start in range(0, len(images), columns):
+        numbers = range(start, min(start + columns, len(images)))
+        for row in turning:
+            parts = [row.images[k % len(row.images)] for k in numbers]
+            rows.append(Row("" if start else row.title, parts))
+        rows.append(Row("" if start else title, images[start : start + columns]))
+    return rows
 
 
 def enlarged(strip: Image.Image, shorter: int) -> Image.Image:

@@ -130,7 +130,7 @@ def _fitting(file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     stored = load_file(file)
     wrong = misfit(shapes(wanted), shapes(stored))
     if wrong:
-        raise UserError(f"{file} is of another model: {wrong}; choose another --out, with --init")
+        raise UserError(f"{file} is of another model: {wrong}; choose another --out")
     return stored
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -11,8 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
-from diffgen.config.train import TrainConfig
-from diffgen.data.budget import cut_to_budget
+from diffgen.config.train import LoopConfig
 from diffgen.data.loader import load_batches
 from diffgen.data.order import BatchNumbers, Sample, TrainingData
 from diffgen.errors import UserError
@@ -20,7 +19,6 @@ from diffgen.group import Group
 from diffgen.signals import Interrupted, deferred
 from diffgen.training.checkpoint import Checkpoints, TrainingState, Window
 from diffgen.training.run_folder import RunFolder
-from diffgen.training.step import Objective
 from diffgen.training.trackers import log_scalars
 
 
@@ -38,18 +36,21 @@ class Hooks:
 class Loop:
     """Everything the loop works with."""
 
-    config: TrainConfig
+    settings: LoopConfig
     accelerator: Accelerator
     group: Group
     data: TrainingData
     model: nn.Module
     """As accelerate prepared it; ``state.model`` is the same one unwrapped."""
-    objective: Objective
+    objective: Callable[[nn.Module, Sample], torch.Tensor]
+    """(``model``, a batch) -> the mean of its losses, 0-d fp32."""
     state: TrainingState
     folder: RunFolder
     hooks: Hooks
-    token: int
-    """Side of the square of image pixels behind a token."""
+    cut: Callable[[Sample], Iterable[Sample]] = lambda batch: (batch,)
+    """A process's batch -> the pieces it computes at once."""
+    remedy: str = "lower --optimizer rates in a new --out may help"
+    """What to try after a bad loss."""
 
     def run(self) -> None:
         """Train from ``state.seen`` to the configured number of images.
@@ -59,7 +60,7 @@ class Loop:
                 image is damaged.
             Interrupted: a signal came; the running step was finished and a checkpoint saved.
         """
-        settings = self.config.train
+        settings = self.settings
         stop = settings.batch_size * math.ceil(settings.images / settings.batch_size)
         if self.state.seen >= stop:
             return
@@ -73,7 +74,7 @@ class Loop:
 
     def _train(self, stop: int, bar: tqdm) -> Iterator[bool]:
         """Train to ``stop`` images; after every step, tell whether a checkpoint was saved."""
-        settings, state = self.config.train, self.state
+        settings, state = self.settings, self.state
         batch = settings.batch_size
         micro_batches = self._micro_batches(stop)
         clock, logged = time.perf_counter(), state.seen
@@ -104,23 +105,22 @@ class Loop:
         numbers = BatchNumbers(
             start=self.state.seen,
             stop=stop,
-            batch_size=self.config.train.batch_size,
-            accumulation=self.config.train.accumulation,
+            batch_size=self.settings.batch_size,
+            accumulation=self.settings.accumulation,
             rank=self.group.rank,
             world=self.group.world,
         )
         pin_memory = self.accelerator.device.type == "cuda"
-        return load_batches(self.data, numbers, self.config.train.workers, pin_memory)
+        return load_batches(self.data, numbers, self.settings.workers, pin_memory)
 
     def _next(self, micro_batches: Iterator[Sample]) -> list[Sample]:
         """This process's part of the next batch, in micro-batches."""
         with self.group.together():
-            return [next(micro_batches) for _ in range(self.config.train.accumulation)]
+            return [next(micro_batches) for _ in range(self.settings.accumulation)]
 
     def _step(self, micro_batches: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimiser step: (loss, gradient norm), both 0-d and still on the device."""
-        budget = self.config.train.token_budget
-        pieces = [p for batch in micro_batches for p in cut_to_budget(batch, self.token, budget)]
+        pieces = [piece for batch in micro_batches for piece in self.cut(batch)]
         count = sum(len(piece["image"]) for piece in pieces)
         total = torch.zeros((), device=self.accelerator.device)
         for i, piece in enumerate(pieces):
@@ -130,7 +130,7 @@ class Loop:
                 loss = self.objective(self.model, piece) * share
                 self.accelerator.backward(loss)
             total += loss.detach()
-        limit = self.config.train.clip_norm or math.inf
+        limit = self.settings.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         for optimizer, schedule in zip(self.state.optimizers, self.state.schedules, strict=True):
             optimizer.step()
@@ -148,8 +148,8 @@ class Loop:
             newest = self.checkpoints.newest()
             kept = f"the last good checkpoint is {newest}" if newest else "none was saved yet"
             raise UserError(
-                f"the loss became NaN or infinite before {self.state.seen} images; {kept}. "
-                "Lower --optimizer rates in a new --out, with --init, may help"
+                f"the loss became NaN or infinite before {self.state.seen} images; {kept}; "
+                f"{self.remedy}"
             )
 
     def _log(self, bar: tqdm, speed: float) -> None:

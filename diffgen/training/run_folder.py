@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from diffgen.config.base import Section
 from diffgen.config.command_line import load, to_yaml
-from diffgen.config.train import TrainConfig
 from diffgen.errors import UserError
 from diffgen.files import write_file
 
@@ -14,7 +14,7 @@ from diffgen.files import write_file
 # The same up to rounding: how a batch lies in memory.
 FREE = (
     *("train.mixed", "train.token_budget"),
-    *("device", "out", "track", "sampling", "report", "ema.export"),
+    *("device", "out", "source", "track", "sampling", "report", "ema.export"),
     *("train.images", "train.workers", "data.on_error"),
 )
 FREE_IN_TRAIN = ("log_images", "sample_images", "checkpoint_images", "keep_checkpoints")
@@ -35,14 +35,14 @@ class RunFolder:
         self.vae = path / "vae"
         self.latents = path / "latents.json"
 
-    def open(self, config: TrainConfig) -> None:
+    def open(self, config: Section) -> None:
         """Make the folder, or check that the run in it is the one ``config`` describes.
 
         Raises:
             UserError: it holds another run (every differing field is named), or cannot be made.
         """
         if self.config.exists() and any(self.path.glob("checkpoints/images-*")):
-            differing = list(differences(load(TrainConfig, self.config), config))
+            differing = list(differences(load(type(config), self.config), config))
             if differing:
                 lines = "\n".join(f"  {line}" for line in differing)
                 raise UserError(
@@ -76,7 +76,7 @@ class RunFolder:
                 return
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> Iterator[str]:
+def differences(old: Section, new: Section) -> Iterator[str]:
     """Fields, as ``name: old value there, new value here``, that forbid resuming."""
     before, now = (flatten(config.model_dump(mode="json")) for config in (old, new))
     for name in sorted(before.keys() | now.keys()):

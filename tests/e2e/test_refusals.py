@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
@@ -245,6 +246,83 @@ def guidance_cases(sized, pipeline, tmp_path):
     ]
 
 
+@pytest.fixture(scope="module")
+def conditions(tmp_path_factory):
+    """Condition files, and the JSON of an aligner for edges."""
+    folder = tmp_path_factory.mktemp("conditions")
+    for name, size in (("square", (64, 64)), ("wide", (64, 32)), ("thin", (400, 4))):
+        Image.new("L", size).save(folder / f"{name}.png")
+    Image.new("1", (10_000, 10_000)).save(folder / "huge.png")
+    (folder / "text.png").write_text("no picture")
+    (folder / "empty").mkdir()
+    write_json(folder / "aligners/edge/aligner/config.json", {})
+    return folder
+
+
+def constraint_cases(conditions, pipeline):
+    """As ``cases``, about late constraints."""
+    base = [pipeline, "--aligners", str(conditions / "aligners")]
+    square = f"{conditions}/square.png"
+    edge, low = f"edge={square}", f"low_resolution={square}"
+
+    def constrained(*asked):
+        return [*base, *(word for one in asked for word in ("--constraint", one))]
+
+    wide = f"edge={conditions}/wide.png"
+    cases = [
+        (constrained("sketch.png"), "must be NAME=PATH, for example edge=sketch.png"),
+        (constrained("edge="), "must be NAME=PATH"),
+        (constrained(f"egde={square}"), "'egde' is unknown; known are edge, mask, stroke"),
+        (constrained(f"egde={square}"), "did you mean edge?"),
+        (constrained("edge=gone.png"), "constraint: edge=gone.png does not exist"),
+        (constrained(f"edge={conditions}/empty"), "empty holds no images (.bmp"),
+        (constrained(f"edge={conditions}/text.png"), "text.png is not a readable image"),
+        (constrained(f"edge={conditions}/huge.png"), "is 10000x10000, more than 89,478,485 pixels"),
+        (constrained(f"mask={square}"), f"no aligner for mask in {conditions}/aligners; train one"),
+        (
+            [pipeline, "--constraint", edge],
+            f"python train/lacon.py {pipeline} --condition edge, or name the folder they are in",
+        ),
+        (
+            constrained(wide),
+            f"constraint: {wide} is 32x64, which would be stretched to 32x32; crop it to that "
+            "shape, or ask for --size 16x32",
+        ),
+        ([*constrained(edge), "--size", "32x32,48x32"], "or ask for --size 48x48"),
+        (constrained(f"edge={conditions}/thin.png"), "stretched to 32x32; crop it to that shape\n"),
+        ([*constrained(edge), "--constraint-scale", "-1"], "constraint_scale: input should be"),
+        ([*constrained(edge), "--constraint-until", "2"], "constraint_until: input should be less"),
+        (
+            [*constrained(edge, edge, low), "--constraint-scale", "1,2"],
+            "constraint_scale: 2 are given for 3 constraints; give one for all, or one each",
+        ),
+        (
+            [*constrained(edge, low), "--constraint-scale", "3"],
+            "constraint_scale: 3 leads away from what low_resolution asks for",
+        ),
+        ([*constrained(edge), "--constraint-form", "l2"], "constraint_form: input should be 'rms'"),
+        ([*constrained(edge), "--constraint-recurrence", "0"], "constraint_recurrence: input"),
+        ([*constrained(edge), "--constraint-where", "gone.png"], "constraint_where: gone.png does"),
+        (
+            [*constrained(edge), "--constraint-where", f"{conditions}/wide.png"],
+            "wide.png is 32x64, which would be stretched",
+        ),
+        (
+            [*constrained(low), "--constraint-form", "norm"],
+            "constraint_form: norm has no effect without a constraint by an aligner",
+        ),
+    ]
+    without = {"scale": "2", "until": "0.5", "form": "sign", "from": "picture", "where": square}
+    for name, value in {**without, "recurrence": "2"}.items():
+        said = f"constraint_{name}: {f'{float(value)}' if name == 'scale' else value} has no effect"
+        cases.append(([pipeline, f"--constraint-{name}", value], f"{said} without a constraint"))
+    cases += [
+        ([pipeline, "--constraint-checkpointing"], "constraint_checkpointing: True has no effect"),
+        ([pipeline, "--aligners", str(conditions)], f"aligners: {conditions} has no effect"),
+    ]
+    return [("sample", argv, said) for argv, said in cases]
+
+
 def cases(pipeline, tmp_path):
     """(verb, arguments, what the message must say)."""
     empty = tmp_path / "empty"
@@ -312,10 +390,11 @@ def cases(pipeline, tmp_path):
 
 
 def test_each_refusal_is_one_message_with_code_2_and_without_torch(
-    pipeline, latents, sized, tmp_path
+    pipeline, latents, sized, conditions, tmp_path
 ):
     wanted = cases(pipeline, tmp_path) + latent_cases(latents, pipeline, tmp_path)
     wanted += size_cases(sized, pipeline) + guidance_cases(sized, pipeline, tmp_path)
+    wanted += constraint_cases(conditions, pipeline)
     argument = json.dumps([[verb, argv] for verb, argv, _ in wanted])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, argument],

@@ -1,0 +1,125 @@
+"""The images of an evaluation that a model draws: their classes, and what they shall match."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from diffgen.commands.bench import KEPT, Bench
+from diffgen.commands.digests import settings_digest
+from diffgen.commands.load import Loaded
+from diffgen.commands.parts import Parts
+from diffgen.commands.saved_images import save_batch
+from diffgen.config.base import parse_size
+from diffgen.config.evaluate import EvaluateConfig
+from diffgen.config.sampling import SamplingConfig
+from diffgen.guidance import Constraint
+from diffgen.metrics.read import Batch, Reading, read
+from diffgen.sampling.batches import Constrain, draw_batches
+
+
+def unconstrained(numbers: Sequence[int]) -> Sequence[Constraint]:
+    """Nothing to match."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What images are drawn with, beside the settings of their evaluation."""
+
+    labels: Sequence[int]
+    """Of each image in turn; beyond their end from the start again."""
+    rule: str
+    """Where they come from, in words."""
+    constrain: Constrain = unconstrained
+    """What images shall match, by their numbers."""
+    recurrence: int = 1
+    """See the pipeline's."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """All that decides what they match."""
+    keep: int = KEPT
+    """So many of the first images are kept as pictures."""
+    timed: Callable[[float], object] = lambda seconds: None
+    """Told the seconds an image of each batch that this process draws."""
+
+    def of(self, numbers: Sequence[int]) -> dict[int, int]:
+        """The labels of these images."""
+        return {n: self.labels[n % len(self.labels)] for n in numbers}
+
+
+def read_drawn(
+    bench: Bench, config: EvaluateConfig, plan: Plan, parts: Parts, name: str, numbers: range
+) -> Reading:
+    """Draw images ``numbers`` and read them through the networks of ``parts``.
+
+    All processes must call it. What is in the parts under ``name`` already is not drawn again.
+    """
+    loaded = bench.model(config)
+    with bench.group.together():
+        facts = facts_of(config, loaded, plan, numbers, bench.size)
+        shards = parts.shards(name, len(numbers), config.batch_size, facts)
+
+    def draw(batches: Sequence[range]) -> Iterator[Batch]:
+        return drawn(loaded, config, plan, bench.size, numbers, batches)
+
+    return read(
+        parts.extractors,
+        draw,
+        shards,
+        config.batch_size,
+        bench.group,
+        class_names=loaded.source.every_name,
+        keep=plan.keep,
+        describe="drawing",
+    )
+
+
+def drawn(
+    loaded: Loaded,
+    config: EvaluateConfig,
+    plan: Plan,
+    size: str,
+    numbers: range,
+    batches: Sequence[range],
+) -> Iterator[Batch]:
+    """The batches at these places of ``numbers``."""
+    height, width = parse_size(size)
+    found = draw_batches(
+        loaded.pipe,
+        config,
+        plan.of(numbers),
+        height=height,
+        width=width,
+        seed=config.seed,
+        batches=[numbers[places.start : places.stop] for places in batches],
+        guide=loaded.guide,
+        constrain=plan.constrain,
+        recurrence=plan.recurrence,
+    )
+    before = perf_counter()
+    for places, batch in zip(batches, found, strict=True):
+        plan.timed((perf_counter() - before) / len(places))
+        if config.save is not None:
+            save_batch(config.save, batch, loaded.source.every_name)
+        yield places, batch.images, batch.labels
+        before = perf_counter()
+
+
+def facts_of(
+    config: EvaluateConfig, loaded: Loaded, plan: Plan, numbers: range, size: str
+) -> dict[str, Any]:
+    """All that decides the images drawn from a model."""
+    chosen = config.model_dump(mode="json", include={*SamplingConfig.model_fields, "seed"})
+    return {
+        "settings": chosen,
+        "weights": loaded.weights,
+        "guide": loaded.guide_weights,
+        "pipeline": settings_digest(loaded.source.pipeline),
+        "labels": list(plan.of(numbers).values()),
+        "size": size,
+        "device": str(loaded.pipe.device),
+        "dtype": config.dtype,
+        "save": config.save and str(config.save.resolve()),
+        "first": numbers.start,
+        **plan.facts,
+    }

@@ -1,0 +1,77 @@
+"""What the commands that train have in common: the processes' Accelerator, and the state."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
+from torch import nn
+
+from diffgen.config.lacon import LaconConfig
+from diffgen.config.sampling import Device
+from diffgen.config.track import Tracker
+from diffgen.config.train import LoopConfig, TrainConfig
+from diffgen.device import chosen_device
+from diffgen.errors import UserError
+from diffgen.training.checkpoint import Checkpoints, TrainingState
+from diffgen.training.ema import EMA
+from diffgen.training.optimizers import build_optimizers, build_schedules
+from diffgen.training.run_folder import RunFolder
+
+
+def open_accelerator(
+    loop: LoopConfig, asked: Device, out: Path, track: Sequence[Tracker] = ()
+) -> Accelerator:
+    """Accelerate on the device asked for; trackers write into ``out``.
+
+    Raises:
+        UserError: no such device, bf16 on a CPU, or a batch the processes cannot share.
+    """
+    low = loop.precision == "bf16"
+    accelerator = Accelerator(
+        cpu=chosen_device(asked, "train.precision" if low else None) == "cpu",
+        mixed_precision="bf16" if low else "no",
+        log_with=list(track) or None,
+        project_config=ProjectConfiguration(str(out), str(out / "logs")),
+    )
+    if loop.batch_size % (accelerator.num_processes * loop.accumulation):
+        raise UserError(
+            f"train.batch_size: {loop.batch_size} images cannot be shared by "
+            f"{accelerator.num_processes} processes in {loop.accumulation} pieces each"
+        )
+    return accelerator
+
+
+def begin_state(
+    config: TrainConfig | LaconConfig,
+    model: nn.Module,
+    accelerator: Accelerator,
+    folder: RunFolder,
+    class_names: tuple[str, ...] = (),
+    num_images: int | None = None,
+) -> TrainingState:
+    """Averages, optimisers and schedules of ``model``, fresh or as the newest checkpoint has them.
+
+    The log is cut back to where the training goes on.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or is one of other images.
+    """
+    model.to(accelerator.device)
+    optimizers = build_optimizers(config.optimizer, model)
+    loop = config.train
+    state = TrainingState(
+        model=model,
+        ema=EMA(config.ema, model),
+        optimizers=optimizers,
+        schedules=build_schedules(config.schedule, optimizers, loop.images, loop.batch_size),
+        class_names=tuple(class_names),
+        num_images=num_images,
+    )
+    newest = Checkpoints(folder.path, loop.keep_checkpoints).newest()
+    if newest is not None:
+        state.load(newest)
+        accelerator.print(f"resuming {folder.path} at {state.seen:,} images seen")
+    if accelerator.is_main_process:
+        folder.cut_log(state.seen)
+    return state

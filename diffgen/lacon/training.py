@@ -1,0 +1,165 @@
+"""What an aligner learns from: features of the frozen model at noisy pictures, and their maps."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from diffgen.data.hub import HubStream
+from diffgen.data.order import Sample, TrainingData
+from diffgen.data.source import ImageSource
+from diffgen.lacon.conditions import Condition
+from diffgen.sampling.guided import Denoiser
+from diffgen.sampling.noise import position_seeds
+from diffgen.seeding import stream_generator
+
+
+@runtime_checkable
+class Mapped(Protocol):
+    """Images that bring maps of their own."""
+
+    def maps(self, index: int, /) -> dict[str, Tensor]:
+        """By name, each (1, H, W), of image ``index`` without augmentation."""
+
+
+class MappedSample(Sample, total=False):
+    """A training image, and its own map where the data has one."""
+
+    map: Tensor
+    """(1, H, W) as the data has it."""
+
+
+def stored_maps(images: ImageSource | HubStream, condition: Condition) -> str | None:
+    """Name of the images' own maps of ``condition``; None: these are found in the pictures.
+
+    Raises:
+        UserError: they can be had in neither way.
+    """
+    own = condition.stored
+    if own is not None and isinstance(images, Mapped) and own in images.maps(0):
+        return own
+    if condition.find is None:
+        condition.of(torch.empty(0))  # says what it needs
+    return None
+
+
+class MappedData(TrainingData):
+    """Samples by their number in the training, with the data's own maps called ``stored``."""
+
+    def __init__(self, images: ImageSource | HubStream, seed: int, stored: str | None) -> None:
+        super().__init__(images, seed)
+        self.stored = stored
+
+    def __getitem__(self, number: int) -> MappedSample:
+        sample = cast(MappedSample, super().__getitem__(number))
+        if self.stored is not None and isinstance(self.images, Mapped):
+            sample["map"] = self.images.maps(self.order.index(number))[self.stored]
+        return sample
+
+
+@dataclass(frozen=True)
+class Reader:
+    """From pictures to what the model sees of them, and to the maps at that size."""
+
+    condition: Condition
+    device: torch.device
+    encode: Callable[[Tensor], Tensor] | None = None
+    """Pictures (B, 3, H, W) to latents (B, C, h, w); None: the model sees pixels."""
+
+    def __call__(self, pictures: Tensor, stored: Tensor | None) -> tuple[Tensor, Tensor]:
+        """``pictures`` (B, 3, H, W) in [-1, 1] -> x0 (B, C, h, w) and maps (B, channels, h, w).
+
+        ``stored``: the data's own maps (B, 1, H, W); None: they are found in the pictures, the
+        whole batch at once, which is many times faster than one by one.
+        """
+        pictures = pictures.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, enabled=False):  # bf16 would move the edges
+            x0 = pictures if self.encode is None else self.encode(pictures)
+            if stored is None:
+                maps = self.condition.of(pictures)
+            else:
+                maps = self.condition.from_stored(stored.to(self.device, non_blocking=True))
+            return x0, self.condition.shrink(maps, (x0.shape[-2], x0.shape[-1]))
+
+
+def draw(
+    seed: int, numbers: list[int], shape: tuple[int, ...], low: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Times (B,), uniform in [low, 1), label-drop uniforms (B,) and noise (B, *shape) of samples.
+
+    Each is a function of (seed, number) alone.
+    """
+    times, drops, noise = [], [], []
+    for number in numbers:
+        generator = stream_generator(seed, "aligner", number)
+        times.append(low + (1 - low) * torch.rand((), generator=generator))
+        drops.append(torch.rand((), generator=generator))
+        noise.append(torch.randn(shape, generator=generator))
+    return torch.stack(times), torch.stack(drops), torch.stack(noise)
+
+
+@dataclass(frozen=True)
+class AlignerObjective:
+    """The loss of a batch; all randomness in it is a function of (seed, sample number)."""
+
+    denoiser: Denoiser
+    """The frozen model."""
+    reader: Reader
+    blocks: tuple[int, ...]
+    """Whose features the aligner looks at."""
+    labels: Tensor
+    """(classes of the data,) int64, the model's label of each."""
+    seed: int
+    class_dropout: float
+    """Share of labels replaced by the null class."""
+    low: float
+    """Smallest time."""
+
+    def __call__(self, model: nn.Module, batch: Sample) -> Tensor:
+        """Mean over the pictures and the places of their maps, 0-d fp32; ``model``: the aligner."""
+        numbers = torch.as_tensor(batch["number"]).tolist()
+        x0, wanted = self.reader(batch["image"], cast(MappedSample, batch).get("map"))
+        drawn = draw(self.seed, numbers, tuple(x0.shape[1:]), self.low)
+        t, drop, eps = (part.to(x0.device) for part in drawn)
+        labels = self.labels[torch.as_tensor(batch["label"])].to(x0.device)
+        labels = labels.masked_fill(drop < self.class_dropout, self.denoiser.model.num_classes)
+        x_t = self.denoiser.process.add_noise(x0, eps, t)
+        denoiser = with_positions(self.denoiser, self.seed, numbers)
+        with torch.no_grad():
+            _, seen = denoiser.observed(x_t, t, labels, None, self.blocks)
+        predicted = model(seen).float()
+        return self.reader.condition.loss(predicted, wanted).mean() / wanted[0].numel()
+
+
+def with_positions(denoiser: Denoiser, seed: int, numbers: list[int]) -> Denoiser:
+    """``denoiser`` with what its encoding draws for samples ``numbers``, as sampling draws it."""
+    if not denoiser.model.encoding.draws_always:
+        return denoiser
+    return denoiser._replace(position_seeds=position_seeds(numbers, seed))
+
+
+def model_labels(
+    data: Sequence[str], model: Sequence[str], num_classes: int
+) -> tuple[list[int], bool]:
+    """The model's label of each class of the data, and whether they are its classes at all.
+
+    Args:
+        data: names of the data's classes.
+        model: names of the model's classes; it may name none.
+        num_classes: of the model; 0: it knows no classes.
+
+    Returns:
+        The null class for all, and False, where a class of the data is none of the model's.
+    """
+    if set(data) <= set(model):
+        return [list(model).index(name) for name in data], True
+    if not model and 0 < len(data) <= num_classes:  # known by their numbers alone
+        return list(range(len(data))), True
+    return [num_classes] * len(data), num_classes == 0
+
+
+def image_std(x0: Tensor) -> float:
+    """Standard deviation of pictures (N, C, h, w) about the mean of each channel."""
+    return float((x0 - x0.mean(dim=(0, 2, 3), keepdim=True)).square().mean().sqrt())

@@ -32,8 +32,8 @@ class AlignerExport:
             parameter.copy_(state.ema.preview.weights[name])
         return self._copy
 
-    def save(self, state: TrainingState, **found: Any) -> None:
-        """Write the averaged weights; ``found``: more fields, until and r2."""
+    def save(self, state: TrainingState, until: float, r2: dict[str, float]) -> None:
+        """Write the averaged weights, and what was measured of them."""
         aligner = self.averaged(state)
-        aligner.register_to_config(**found)
+        aligner.register_to_config(until=until, r2=r2)
         write_folder(self.folder.path / "aligner", aligner.save_pretrained)

@@ -118,7 +118,8 @@ def run(
         objective=objective,
         state=state,
         folder=folder,
-        hooks=Hooks(sample=preview, checkpoint=lambda state: export.save(state)),
+        # What is still in training has no cut-off, and would steer at every time: it stays here.
+        hooks=Hooks(sample=preview, checkpoint=lambda state: None),
     ).run()
     if group.main:
         try:

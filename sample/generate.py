@@ -1,6 +1,7 @@
 """Draw images from a trained model, at any size its patch divides.
 
     python sample/generate.py runs/demo --size 48x32 --size 32x64 --classes circle,star
+    python sample/generate.py runs/demo --constraint edge=sketch.png
 
 SOURCE is a run folder, a pipeline folder or a hub id. ``--help`` lists every option.
 """

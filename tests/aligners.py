@@ -33,10 +33,11 @@ def wish(pipe: DiffGenPipeline, condition: Condition, count: int = 3, size=(8, 8
 
 
 def pictures(count: int, size: tuple[int, int], seed: int) -> Tensor:
-    """(count, 3, *size) smooth random pictures of about unit variance."""
+    """(count, 3, *size) smooth random pictures in [-1, 1]."""
     generator = torch.Generator().manual_seed(seed)
     rough = torch.randn(count, 3, 3, 3, generator=generator)
-    return nn.functional.interpolate(rough, size, mode="bilinear", align_corners=True)
+    smooth = nn.functional.interpolate(rough, size, mode="bilinear", align_corners=True)
+    return smooth.clamp(-1, 1)
 
 
 def trained(denoiser: Denoiser, aligner: Aligner, condition: Condition, steps: int) -> Aligner:

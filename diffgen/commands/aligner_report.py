@@ -1,32 +1,27 @@
 """What an aligner reads: a picture beside its training, and R^2 against time at its end."""
 
 import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from diffgen.commands.aligner_export import AlignerExport
-from diffgen.commands.r2_plot import draw_r2
 from diffgen.config.aligners import aligners_folder
-from diffgen.config.data import DigitsConfig, ShapesConfig
 from diffgen.config.lacon import Settled
 from diffgen.data.pixels import to_pil, to_uint8
 from diffgen.data.source import build_images
-from diffgen.files import write_file, write_json
+from diffgen.errors import UserError
+from diffgen.files import write_file, write_folder, write_json
 from diffgen.group import cut
 from diffgen.lacon.aligner import Aligner
 from diffgen.lacon.conditions import Condition
-from diffgen.lacon.curve import TIMES, cut_off, r2_curve, read_maps
-from diffgen.lacon.named import folder_name
-from diffgen.lacon.training import AlignerObjective, MappedData, Reader, with_positions
-from diffgen.sampling.guided import Denoiser
+from diffgen.lacon.curve import TIMES, Examples, cut_off, r2_curve, read_maps
+from diffgen.lacon.training import AlignerObjective, MappedData, with_positions
 from diffgen.sampling.sheet import Row, contact_sheet
 from diffgen.seeding import image_noise
-from diffgen.training.checkpoint import TrainingState
 
 MEASURED = 256
 """Pictures that figures are taken of, at most."""
@@ -36,119 +31,105 @@ TOO_LITTLE = 0.05
 """R^2 below which nothing is read that could steer."""
 
 
-class Examples(NamedTuple):
-    """Pictures that an aligner is tried on, and all that goes with them."""
+def build_examples(
+    settled: Settled, data: MappedData, objective: AlignerObjective
+) -> tuple[Examples, Tensor]:
+    """Held-out pictures where the data sets some apart, else such of the training.
 
-    pictures: Tensor
-    """(8 at most, 3, H, W) the first of them, as they look."""
-    x0: Tensor
-    """(N, C, h, w)."""
-    maps: Tensor
-    """(N, channels, h, w)."""
-    labels: Tensor
-    """(N,)."""
-    noise: Tensor
-    """Like ``x0``."""
-    denoiser: Denoiser
-    held_out: bool
-    """The training does not see them."""
+    Returns:
+        What an aligner is tried on, and (8 at most, 3, H, W) the first pictures as they look.
 
-
-def gather(data: MappedData, reader: Reader) -> tuple[Tensor, Tensor, Tensor, list[int]]:
-    """The first pictures (8, 3, H, W), and x0, maps and the data's labels of the first 256."""
-    shown, x0, maps, labels = [], [], [], []
+    Raises:
+        UserError: the condition cannot be found in them, or is the same in all.
+    """
+    condition, seed = objective.reader.condition, settled.config.seed
+    if settled.held_out:
+        data = MappedData(build_images(settled.data, "held_out"), seed, condition)
+    found, labels = [], []
     for numbers in cut(min(MEASURED, data.count or MEASURED), 32):
         samples = [data[number] for number in numbers]
         pictures = torch.stack([sample["image"] for sample in samples])
         stored = torch.stack([sample["map"] for sample in samples]) if data.stored else None
-        seen, wanted = reader(pictures, stored)
-        shown.append(pictures[: SHOWN - numbers.start] if numbers.start < SHOWN else pictures[:0])
-        x0.append(seen)
-        maps.append(wanted)
+        found.append((pictures[:SHOWN], *objective.reader(pictures, stored)))
         labels += [sample["label"] for sample in samples]
-    return torch.cat(shown), torch.cat(x0), torch.cat(maps), labels
-
-
-def build_examples(settled: Settled, data: MappedData, objective: AlignerObjective) -> Examples:
-    """Held-out pictures where the data sets some apart, else such of the training."""
-    config, held_out = settled.config, isinstance(settled.data, ShapesConfig | DigitsConfig)
-    if held_out:
-        data = MappedData(build_images(settled.data, "held_out"), config.seed, data.stored)
-    pictures, x0, maps, labels = gather(data, objective.reader)
-    numbers = list(range(len(x0)))
-    return Examples(
-        pictures=pictures,
+    shown, x0, maps = (torch.cat(parts) for parts in zip(*found, strict=True))
+    if bool((maps == maps[0]).all()):
+        raise UserError(
+            f"condition: all {len(maps)} pictures have the same map of {condition.name}; there is "
+            "nothing to learn"
+        )
+    places = list(range(len(x0)))
+    examples = Examples(
+        denoiser=with_positions(objective.denoiser, seed, places),
         x0=x0,
         maps=maps,
         labels=objective.labels[labels].to(x0.device),
-        noise=image_noise(config.seed, numbers, tuple(x0.shape[1:])).to(x0.device),
-        denoiser=with_positions(objective.denoiser, config.seed, numbers),
-        held_out=held_out,
+        noise=image_noise(seed, places, tuple(x0.shape[1:])).to(x0.device),
     )
+    return examples, shown[:SHOWN]
 
 
 def draw_reading(
-    examples: Examples, aligner: Aligner, condition: Condition, low: float, target: Path
+    examples: Examples,
+    pictures: Tensor,
+    aligner: Aligner,
+    condition: Condition,
+    low: float,
+    target: Path,
 ) -> None:
-    """Save eight pictures, their maps, and what the aligner reads of them at a few times."""
-    count = len(examples.pictures)
-    seeds = examples.denoiser.position_seeds
-    denoiser = examples.denoiser._replace(position_seeds=seeds and seeds[:count])
-    x0, noise, labels = (part[:count] for part in (examples.x0, examples.noise, examples.labels))
-    rows = {"pictures": examples.pictures, condition.name: _as_picture(examples.maps, condition)}
-    for t in (t for t in SHOWN_TIMES if t >= low):
-        alpha, sigma = denoiser.levels(t)
-        x_t = alpha * x0 + sigma * noise
-        read = read_maps(denoiser, aligner, condition, x_t, t, labels)
-        rows[f"read at t = {t:g}"] = _as_picture(read, condition)
-    size = examples.pictures.shape[-2:]
-    sheet = contact_sheet(
-        [
-            Row(title, to_pil(to_uint8(F.interpolate(part[:count], size, mode="nearest"))))
-            for title, part in rows.items()
-        ]
-    )
-    write_file(target, sheet.save)
+    """Save the first ``pictures``, their maps, and what the aligner reads at times from ``low``."""
 
+    def row(title: str, shown: Tensor) -> Row:
+        return Row(title, to_pil(to_uint8(F.interpolate(shown, size, mode="nearest"))))
 
-def _as_picture(maps: Tensor, condition: Condition) -> Tensor:
-    return maps * 2 - 1 if condition.binary else maps
+    def as_picture(maps: Tensor) -> Tensor:
+        return maps * 2 - 1 if condition.binary else maps
+
+    size, examples = pictures.shape[-2:], examples.part(slice(len(pictures)))
+    rows = [row("pictures", pictures), row(condition.name, as_picture(examples.maps))]
+    for t in SHOWN_TIMES:
+        if t >= low:
+            read = read_maps(examples, aligner, condition, t)
+            rows.append(row(f"read at t = {t:g}", as_picture(read)))
+    write_file(target, contact_sheet(rows).save)
 
 
 def report(
-    settled: Settled,
-    condition: Condition,
-    examples: Examples,
-    export: AlignerExport,
-    state: TrainingState,
+    settled: Settled, objective: AlignerObjective, examples: Examples, aligner: Aligner
 ) -> None:
-    """Measure R^2 against time, store it with the weights, draw and print it, and what is next."""
-    times = [t for t in TIMES if t >= settled.config.low]
-    with tqdm(total=len(times), desc="measuring", dynamic_ncols=True) as bar:
-        r2 = r2_curve(
-            examples.denoiser,
-            export.averaged(state),
-            condition,
-            examples.x0,
-            examples.maps,
-            examples.labels,
-            examples.noise,
-            bar.update,
-            times,
-        )
-    until, kind = cut_off(r2), "held-out" if examples.held_out else "training"
-    export.save(state, until=until, r2=r2)
+    """Measure R^2 against time, save ``aligner`` with it, draw and print it, and what is next."""
+    condition, low = objective.reader.condition, objective.low
+    times = tqdm([low, *(t for t in TIMES if t > low)], desc="measuring", dynamic_ncols=True)
+    r2 = r2_curve(examples, aligner, condition, times)
+    until, kind = cut_off(r2), "held-out" if settled.held_out else "training"
+    aligner.register_to_config(until=until, r2=r2)
+    write_folder(settled.out / "aligner", aligner.save_pretrained)
     title = f"R² of {condition.name} on {len(examples.x0)} {kind} pictures"
     write_file(settled.out / "r2.png", draw_r2(r2, until, title))
     found = {"pictures": kind, "num_images": len(examples.x0), "until": until, "r2": r2}
     write_json(settled.out / "r2.json", found)
     print(f"\n{title}\n{table(r2)}")
-    if not examples.held_out:
+    if not settled.held_out:
         print("these data set no pictures apart: on others R² may be lower")
     print(closing(settled, condition, until, max(r2.values())))
 
 
-def table(r2: dict[str, float]) -> str:
+def draw_r2(r2: Mapping[str, float], until: float, title: str) -> Callable[[Path], object]:
+    """A function that saves R^2 against time as a PNG; times above ``until`` are shaded."""
+    from matplotlib.figure import Figure  # slow to import, and needed at the end alone
+
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([float(t) for t in r2], list(r2.values()), "o-", markersize=4)
+    axes.axvspan(until, 1, color="C0", alpha=0.12, linewidth=0, label=f"acts at t > {until:g}")
+    axes.set(xlim=(0, 1), ylim=(min(0.0, *r2.values()), 1), title=title)
+    axes.set(xlabel="time t (1: noise, 0: picture)", ylabel="R²")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return lambda path: figure.savefig(path, dpi=110, format="png")
+
+
+def table(r2: Mapping[str, float]) -> str:
     """Times and figures below each other, ten a line."""
     lines = []
     for part in cut(len(r2), 10):
@@ -163,21 +144,18 @@ def closing(settled: Settled, condition: Condition, until: float, best: float) -
     places = {"aligner": "aligner", "curve": "r2.png", "pictures": "samples"}
     lines = [f"{name:10}{settled.out / place}" for name, place in places.items()]
     if best < TOO_LITTLE:
-        return "\n".join(
-            [
-                *lines,
-                f"the aligner has learnt nothing that could steer: R² of {condition.name} is "
-                f"{best:.3f} at best; a better model, more --train.images or other --blocks may "
-                "help",
-            ]
+        why = (
+            f"the aligner has learnt nothing that could steer: R² of {condition.name} is "
+            f"{best:.3f} at best; a better model, more --train.images or other --blocks may help"
         )
+        return "\n".join([*lines, why])
     lines += [f"constraints act at t > {until:g}", "", "next"]
     due = aligners_folder(settled.source, str(settled.source.pipeline))
     command = f"python sample/generate.py {shlex.quote(settled.config.source)}"
-    if settled.out.name != folder_name(condition.name):  # sampling finds them by this name
-        target = due / folder_name(condition.name)
+    if settled.out.name != condition.name:  # sampling finds them by this name
         lines.append(f"  mkdir -p {shlex.quote(str(due))}")
-        lines.append(f"  mv {shlex.quote(str(settled.out))} {shlex.quote(str(target))}")
+        target = shlex.quote(str(due / condition.name))
+        lines.append(f"  mv {shlex.quote(str(settled.out))} {target}")
     elif settled.out.parent != due:
         command += f" --aligners {shlex.quote(str(settled.out.parent))}"
     if settled.config.vae is not None:

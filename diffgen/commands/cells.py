@@ -117,15 +117,15 @@ def fill_table(
                 lock.enter_context(locked(out))
             cells = table()
         distinct = list({cell.file: cell for cell in cells.values()}.values())
-        fill_all(distinct, out, group, scorer(cells, group))
+        fill_all(distinct, out, group, lambda: scorer(cells, group))
         with group.together():
             if group.main:
                 report(cells)
     group.leave()
 
 
-def fill_all(cells: Sequence[Cell], out: Path, group: Group, score: Score) -> None:
-    """Fill the cells that are missing.
+def fill_all(cells: Sequence[Cell], out: Path, group: Group, scorer: Callable[[], Score]) -> None:
+    """Fill the cells that are missing; what fills them is opened only where one is.
 
     Raises:
         UserError: anything a user can mend; see its message.
@@ -144,6 +144,8 @@ def fill_all(cells: Sequence[Cell], out: Path, group: Group, score: Score) -> No
                 file=sys.stderr,
             )
     try:
+        if todo:
+            score = scorer()
         for cell in tqdm(todo, unit="cell", desc="cells", disable=not group.main):
             cell.fill(group, known[cell.named], score)
     except Interrupted as stop:

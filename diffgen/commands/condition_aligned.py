@@ -1,22 +1,21 @@
 """Constraints by an aligner: from condition files to the maps it is to read."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from diffgen.commands.condition_files import (
     BLACK,
     ConditionFile,
-    Size,
     fitted,
     grey_levels,
     picture,
     stored_map,
 )
-from diffgen.commands.condition_kinds import Target, at, own_size
+from diffgen.commands.condition_kinds import Kind, Target, at, own_size
+from diffgen.config.constraints import ConstraintsConfig
 from diffgen.errors import UserError
 from diffgen.files import weights_digest
 from diffgen.guidance.late import Loss
@@ -24,80 +23,94 @@ from diffgen.lacon.aligner import Aligner
 from diffgen.lacon.conditions import Condition, averaged
 from diffgen.lacon.load import load_aligner
 from diffgen.lacon.losses import Aligned
-from diffgen.lacon.named import condition_named, folder_name
+from diffgen.lacon.named import condition_named
 from diffgen.pipeline import DiffGenPipeline
 
 
 @dataclass(frozen=True)
-class ByAligner:
+class ByAligner(Kind):
     """A map that an aligner reads from the model's features."""
 
-    pipe: DiffGenPipeline
     condition: Condition
     folder: Path
     aligner: Aligner
     from_pictures: bool
     """Files are pictures whose maps are found first."""
-    where: ConditionFile | None = None
-    """A grey image, how much each place counts."""
-    weights: dict[Size, Tensor] = field(default_factory=dict, repr=False)
-    """That image as it is used, at the sizes it has been asked for."""
+    weights: Mapping[tuple[int, int], Tensor]
+    """(1, 1, h, w), how much each place counts, by the model's own size; {}: everywhere alike."""
 
     @classmethod
     def load(
-        cls, pipe: DiffGenPipeline, name: str, folder: Path, from_pictures: bool
+        cls,
+        pipe: DiffGenPipeline,
+        name: str,
+        place: Path,
+        config: ConstraintsConfig,
+        sizes: Sequence[tuple[int, int]],
     ) -> "ByAligner":
-        """The aligner of condition ``name`` in ``folder``.
+        """The aligner of condition ``name`` in ``place``, for samples of ``sizes``.
 
         Raises:
-            UserError: there is no such condition, or no aligner for it that fits the model.
+            UserError: there is no such condition, or no aligner for it that fits the model, or
+                constraint_where cannot be used.
         """
         condition = condition_named(name, "constraint")
-        place = folder / folder_name(condition.name)
-        aligner = load_aligner(place, pipe.transformer)
-        stated = (aligner.config.condition, aligner.config.channels)
-        if stated != (condition.name, condition.channels):
-            raise UserError(
-                f"constraint: {place} is an aligner for {stated[0]} of {stated[1]} channels, but "
-                f"{condition.name} of {condition.channels} is asked for"
-            )
-        return cls(pipe, condition, place, aligner, from_pictures)
+        folder = place / condition.name
+        aligner = load_aligner(folder, pipe.transformer, condition=condition)
+        where, weights = None, {}
+        if config.constraint_where is not None:
+            where = ConditionFile.read(config.constraint_where, "constraint_where: ")
+            owns = {size: own_size(pipe, size) for size in sizes}
+            weights = {
+                own: place_weight(where, size, own).to(pipe.device) for size, own in owns.items()
+            }
+        notes = {
+            "aligner": str(folder),
+            "aligner_weights": weights_digest(folder / "aligner"),
+            "unit": float(aligner.config.image_std),
+            "from": config.constraint_from,
+            "where": where and where.sha256,
+        }
+        form, from_pictures = config.constraint_form, config.constraint_from == "picture"
+        return cls(pipe, form, notes, condition, folder, aligner, from_pictures, weights)
 
-    def read(self, file: ConditionFile, size: Size) -> Target:
+    def until(self, asked: float | None) -> float:
+        """See Kind.until. Raises UserError where the aligner has learnt nothing."""
+        aligner, place = self.aligner, f"the aligner in {self.folder}"
+        if asked is None and aligner.config.until == 1:
+            raise UserError(
+                f"constraint: {place} has learnt nothing that could steer; give --constraint-until "
+                "to use it anyway"
+            )
+        if asked is not None and asked < aligner.low:
+            raise UserError(
+                f"constraint_until: {asked:g} is below {aligner.low:g}, the smallest time that "
+                f"{place} was trained at"
+            )
+        return float(aligner.config.until) if asked is None else asked
+
+    def read(self, file: ConditionFile, size: tuple[int, int]) -> Target:
         """See Kind.read."""
         own = own_size(self.pipe, size)
         if self.from_pictures:
             maps = self.condition.shrink(self.condition.of(picture(file, size)), own)
         else:
             maps = fitted(stored_map(file, self.condition), self.condition.shrink, size, own)
-        signed = 2 * maps - 1 if self.condition.binary else maps
-        shown = signed[:, :3] if signed.shape[1] >= 3 else signed[:, :1]
-        return Target(maps, self._weight(size), at(shown, size))
+        return Target(maps, at(2 * maps - 1 if self.condition.binary else maps, size))
 
-    def _weight(self, size: Size) -> Tensor:
-        if size not in self.weights:
-            self.weights[size] = self._read_weight(size)
-        return self.weights[size]
-
-    def _read_weight(self, size: Size) -> Tensor:
-        own = own_size(self.pipe, size)
-        if self.where is None:
-            return torch.ones(1, 1, *own)
-        weight = fitted(grey_levels(self.where, BLACK)[None] / 255, averaged, size, own)
-        if not weight.any():
-            raise UserError(f"{self.where.said} is black: no place would count")
-        return weight
-
-    def loss(self, wanted: Tensor, weight: Tensor) -> Loss:
+    def loss(self, wanted: Tensor) -> Loss:
         """See Kind.loss."""
-        return Aligned(self.aligner, self.condition, wanted, weight)
+        height, width = wanted.shape[-2:]
+        return Aligned(self.aligner, self.condition, wanted, self.weights.get((height, width)))
 
-    def note(self) -> dict[str, Any]:
-        """See Kind.note."""
-        return {
-            "aligner": str(self.folder),
-            "aligner_weights": weights_digest(self.folder / "aligner"),
-            "unit": float(self.aligner.config.image_std),
-            "from": "picture" if self.from_pictures else "map",
-            "where": self.where and self.where.sha256,
-        }
+
+def place_weight(where: ConditionFile, size: tuple[int, int], own: tuple[int, int]) -> Tensor:
+    """How much each place counts, (1, 1, *own) in [0, 1], to samples of ``size``.
+
+    Raises:
+        UserError: the image is damaged, coloured or black.
+    """
+    weight = fitted(grey_levels(where, BLACK)[None] / 255, averaged, size, own)
+    if not weight.any():
+        raise UserError(f"{where.said} is black: no place would count")
+    return weight

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from diffgen.config.condition_files import MAX_PIXELS
+from diffgen.config.condition_sizes import MAX_PIXELS
 from diffgen.data.decode import Colour, Damaged, decode
 from diffgen.data.pixels import from_pil, from_uint8
 from diffgen.errors import UserError
@@ -20,15 +20,12 @@ from diffgen.lacon.conditions import EDGE, Condition
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 NOTICED = 8
 """Levels by which the channels of a grey picture may differ, as JPEG makes them."""
-Size = tuple[int, int]
-"""Height and width."""
 
 
 @dataclass(frozen=True)
 class ConditionFile:
     """An image file of a constraint, read once."""
 
-    path: Path
     said: str
     """What complaints call it: "constraint: edge=sketch.png"."""
     data: bytes
@@ -42,7 +39,7 @@ class ConditionFile:
         """
         said = f"{field}{path}"
         try:
-            return cls(path, said, path.read_bytes())
+            return cls(said, path.read_bytes())
         except OSError as error:
             raise UserError(f"{said} is not a readable image: {error.strerror}") from None
 
@@ -81,13 +78,8 @@ def stored_map(file: ConditionFile, condition: Condition) -> Tensor:
     background = BLACK if condition.binary else WHITE
     if condition.channels == 1:
         found = grey_levels(file, background, condition)
-    elif condition.channels == 3:
-        found = from_pil(file.image(background))
     else:
-        raise UserError(
-            f"{file.said}: a map of {condition.channels} channels is no picture; use "
-            "--constraint-from picture"
-        )
+        found = from_pil(file.image(background))
     if not condition.binary:
         return from_uint8(found)[None]
     if not found.any() and from_pil(file.image(WHITE)).any():
@@ -121,7 +113,12 @@ def grey_levels(
     return from_pil(picture.convert("L"))[:1]
 
 
-def fitted(maps: Tensor, shrink: Callable[[Tensor, Size], Tensor], size: Size, own: Size) -> Tensor:
+def fitted(
+    maps: Tensor,
+    shrink: Callable[[Tensor, tuple[int, int]], Tensor],
+    size: tuple[int, int],
+    own: tuple[int, int],
+) -> Tensor:
     """Maps (1, C, H, W) for samples of ``size`` pixels: (1, C, h, w), the model's ``own`` size.
 
     A larger map is made smaller by ``shrink``, a condition's own, which keeps thin edges; a smaller
@@ -132,7 +129,7 @@ def fitted(maps: Tensor, shrink: Callable[[Tensor, Size], Tensor], size: Size, o
     return shrink(maps, own)
 
 
-def picture(file: ConditionFile, size: Size) -> Tensor:
+def picture(file: ConditionFile, size: tuple[int, int]) -> Tensor:
     """(1, 3, H, W) in [-1, 1] at ``size``; transparent parts are white."""
     image = file.image(WHITE)
     if (image.height, image.width) != size:
@@ -140,7 +137,7 @@ def picture(file: ConditionFile, size: Size) -> Tensor:
     return from_uint8(from_pil(image))[None]
 
 
-def cutout(file: ConditionFile, size: Size) -> tuple[Tensor, Tensor]:
+def cutout(file: ConditionFile, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """A picture with holes at ``size``: (1, 3, H, W) in [-1, 1], and (1, 1, H, W), 1 where known.
 
     Only opaque pixels are known, and after resizing those that no other had a part in. Transparent

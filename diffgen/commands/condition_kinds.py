@@ -1,94 +1,93 @@
 """Kinds of constraints: what each makes of a condition file, and the loss it aims at."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffgen.commands.condition_files import ConditionFile, Size, cutout, picture
+from diffgen.commands.condition_files import ConditionFile, cutout, picture
+from diffgen.config.constraints import Form
 from diffgen.data.pixels import grey
 from diffgen.errors import UserError
 from diffgen.guidance.late import Loss
 from diffgen.lacon.losses import Inpaint, LowResolution
+from diffgen.lacon.strokes import CELLS
 from diffgen.models.vae import LatentSpace
 from diffgen.pipeline import DiffGenPipeline
 
-CELLS = 8
-"""Of a low resolution along the shorter side, at most."""
-
 
 class Target(NamedTuple):
-    """What files ask of samples of one size, in the model's own pixels."""
+    """What a file asks of samples of one size."""
 
     wanted: Tensor
-    """(n, C, h, w) fp32, on the CPU."""
-    weight: Tensor
-    """(n, 1, h, w) in [0, 1], how much each place counts, or whether it is known."""
+    """(1, C, h, w) fp32, in the model's own pixels, on the CPU."""
     shown: Tensor
-    """(n, 1 or 3, H, W) in [-1, 1], it as a picture."""
-
-
-class Kind(Protocol):
-    """How condition files become targets, and targets a loss."""
-
-    def read(self, file: ConditionFile, size: Size) -> Target:
-        """The target of one file (n = 1) for samples of ``size``. Raises UserError."""
-
-    def loss(self, wanted: Tensor, weight: Tensor) -> Loss:
-        """Of targets, on the model's device."""
-
-    def note(self) -> dict[str, Any]:
-        """What settings.json tells of it, beside the files."""
+    """(1, 1 or 3, H, W) in [-1, 1], it as a picture."""
 
 
 @dataclass(frozen=True)
-class ByMeans:
-    """The means of a picture over square cells."""
+class Kind(ABC):
+    """How condition files become targets, and targets a loss."""
 
     pipe: DiffGenPipeline
+    form: Form
+    """How the loss's gradient is followed."""
+    notes: Mapping[str, Any]
+    """What settings.json tells of it, beside the files."""
 
-    def read(self, file: ConditionFile, size: Size) -> Target:
+    def until(self, asked: float | None) -> float:
+        """The time at which a constraint ends that ``asked`` for one or left it open (None).
+
+        Raises:
+            UserError: it cannot end there.
+        """
+        return asked or 0.0
+
+    @abstractmethod
+    def read(self, file: ConditionFile, size: tuple[int, int]) -> Target:
+        """The target of a file for samples of ``size``. Raises UserError."""
+
+    @abstractmethod
+    def loss(self, wanted: Tensor) -> Loss:
+        """Of targets (n, C, h, w) on the model's device."""
+
+
+class ByMeans(Kind):
+    """The means of a picture over square cells."""
+
+    def read(self, file: ConditionFile, size: tuple[int, int]) -> Target:
         """See Kind.read."""
         seen, side = picture(file, size), cell_side(own_size(self.pipe, size))
-        wanted = F.avg_pool2d(own_pixels(self.pipe, seen), side)
         shown = F.avg_pool2d(seen, side * self.pipe.geometry.factor)
-        return Target(wanted, torch.ones_like(wanted[:, :1]), at(shown, size))
+        return Target(F.avg_pool2d(own_pixels(self.pipe, seen), side), at(shown, size))
 
-    def loss(self, wanted: Tensor, weight: Tensor) -> Loss:
+    def loss(self, wanted: Tensor) -> Loss:
         """See Kind.loss."""
         return LowResolution(wanted)
 
-    def note(self) -> dict[str, Any]:
-        """See Kind.note."""
-        return {}
 
+class ByKnownPart(Kind):
+    """The opaque part of a picture; what is known is the last channel of targets."""
 
-@dataclass(frozen=True)
-class ByKnownPart:
-    """The opaque part of a picture."""
-
-    pipe: DiffGenPipeline
-
-    def read(self, file: ConditionFile, size: Size) -> Target:
+    def read(self, file: ConditionFile, size: tuple[int, int]) -> Target:
         """See Kind.read. Raises UserError too where no pixel of the model is known whole."""
         seen, opaque = cutout(file, size)
         known = -F.max_pool2d(-opaque, self.pipe.geometry.factor)
         if not known.any():
             raise UserError(f"{file.said} has no opaque part of a pixel of the model's")
-        return Target(own_pixels(self.pipe, seen), known, seen * at(known, size))
+        wanted = torch.cat([own_pixels(self.pipe, seen), known], dim=1)
+        return Target(wanted, seen * at(known, size))
 
-    def loss(self, wanted: Tensor, weight: Tensor) -> Loss:
+    def loss(self, wanted: Tensor) -> Loss:
         """See Kind.loss."""
-        return Inpaint(wanted, weight)
-
-    def note(self) -> dict[str, Any]:
-        """See Kind.note."""
-        return {}
+        return Inpaint(wanted[:, :-1], wanted[:, -1:])
 
 
-def own_size(pipe: DiffGenPipeline, size: Size) -> Size:
+def own_size(pipe: DiffGenPipeline, size: tuple[int, int]) -> tuple[int, int]:
     """Height and width of what the model sees of samples of ``size``."""
     _, height, width = pipe.geometry.shape(*size)
     return height, width
@@ -102,16 +101,16 @@ def own_pixels(pipe: DiffGenPipeline, pictures: Tensor) -> Tensor:
     return grey(pictures) if pipe.geometry.channels == 1 else pictures
 
 
-def at(x: Tensor, size: Size) -> Tensor:
+def at(x: Tensor, size: tuple[int, int]) -> Tensor:
     """(n, C, h, w) with every pixel as a square, at ``size``."""
     return F.interpolate(x, size, mode="nearest-exact")
 
 
-def cell_side(own: Size, cells: int = CELLS) -> int:
+def cell_side(own: tuple[int, int]) -> int:
     """Side of the square cells of a low resolution of ``own`` (h, w) [the model's pixels].
 
-    The smallest that divides both sides and leaves at most ``cells`` along the shorter; where none
-    does, the largest that divides both.
+    The smallest that divides both sides and leaves at most 8 along the shorter; where none does,
+    the largest that divides both.
     """
     sides = [k for k in range(1, min(own) + 1) if not (own[0] % k or own[1] % k)]
-    return next((k for k in sides if min(own) <= cells * k), sides[-1])
+    return next((k for k in sides if min(own) <= CELLS * k), sides[-1])

@@ -1,8 +1,7 @@
 """The images of an evaluation that a model draws: their classes, and what they shall match."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Any
 
 from diffgen.commands.bench import KEPT, Bench
@@ -13,14 +12,8 @@ from diffgen.commands.saved_images import save_batch
 from diffgen.config.base import parse_size
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.sampling import SamplingConfig
-from diffgen.guidance import Constraint
 from diffgen.metrics.read import Batch, Reading, read
-from diffgen.sampling.batches import Constrain, draw_batches
-
-
-def unconstrained(numbers: Sequence[int]) -> Sequence[Constraint]:
-    """Nothing to match."""
-    return ()
+from diffgen.sampling.batches import Constrain, draw_batches, unconstrained
 
 
 @dataclass(frozen=True)
@@ -39,8 +32,6 @@ class Plan:
     """All that decides what they match."""
     keep: int = KEPT
     """So many of the first images are kept as pictures."""
-    timed: Callable[[float], object] = lambda seconds: None
-    """Told the seconds an image of each batch that this process draws."""
 
     def of(self, numbers: Sequence[int]) -> dict[int, int]:
         """The labels of these images."""
@@ -96,13 +87,10 @@ def drawn(
         constrain=plan.constrain,
         recurrence=plan.recurrence,
     )
-    before = perf_counter()
     for places, batch in zip(batches, found, strict=True):
-        plan.timed((perf_counter() - before) / len(places))
         if config.save is not None:
             save_batch(config.save, batch, loaded.source.every_name)
         yield places, batch.images, batch.labels
-        before = perf_counter()
 
 
 def facts_of(

@@ -1,9 +1,7 @@
 """``guidance-sweep``: guidance rules against scales, as a table, a plot and a picture grid."""
 
-import shutil
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from PIL import Image
@@ -12,39 +10,32 @@ from diffgen.commands.bench import Bench
 from diffgen.commands.cells import Cell, Score, fill_table
 from diffgen.commands.evaluate import score_on
 from diffgen.commands.sweep_plot import Line, draw_plot
+from diffgen.commands.sweeps import Figure, figure, over, real_parts, shown, write_sweep
 from diffgen.config.base import parse_size
 from diffgen.config.guidance import CFGConfig
-from diffgen.config.guidance_sweep import GuidanceSweepConfig, RuleConfig, stem
-from diffgen.files import write_file, write_json
+from diffgen.config.guidance_sweep import GuidanceSweepConfig, RuleConfig
+from diffgen.config.sweep import stem
 from diffgen.group import Group
 from diffgen.metrics.colour import MEASURES
-from diffgen.metrics.intervals import mean_estimate
-from diffgen.sampling.sheet import Row, contact_sheet, enlarged
+from diffgen.sampling.sheet import Row, enlarged
 
 FIGURES = ("fid", "precision", "recall", "class_accuracy", *MEASURES)
 Cells: TypeAlias = Mapping[tuple[str, float, int], Cell]
 """By the rule's title, the scale and the seed."""
-Means: TypeAlias = dict[str, dict[str, Any] | None]
+Means: TypeAlias = dict[str, Figure | None]
 """Figures of a rule at a scale, over all seeds; None: not available."""
 
 
 def guidance_sweep(config: GuidanceSweepConfig) -> None:
     """Fill the cells that are missing, then write table, plot and grid; see ``fill_table``."""
+
+    def scorer(cells: Cells, group: Group) -> Score:
+        bench = Bench(next(iter(cells.values())).config, group, real_parts(config.out))
+        return partial(score_on, bench)
+
     fill_table(
         config.out, config.device, partial(sweep_cells, config), scorer, partial(report, config)
     )
-
-
-def scorer(cells: Cells, group: Group) -> Score:
-    """Evaluates cell after cell with the model and the real images opened once."""
-    first = next(iter(cells.values()))
-    bench = Bench(first.config, group, real_parts(first.file.parent))
-    return partial(score_on, bench)
-
-
-def real_parts(folder: Path) -> Path:
-    """What is seen of the real images, until the sweep is done."""
-    return folder / "real.parts"
 
 
 def sweep_cells(config: GuidanceSweepConfig) -> Cells:
@@ -98,15 +89,14 @@ def report(config: GuidanceSweepConfig, cells: Cells) -> None:
         ],
         "intervals": "95 %, Student's t over seeds; none with one seed",
     }
-    write_json(config.out / "sweep.json", sweep)
-    text = "\n".join(markdown(found, real))
-    write_file(config.out / "sweep.md", lambda path: path.write_text(text + "\n", encoding="utf-8"))
     lines = {row.title: line(row, scales, found) for row in rows}
-    write_file(config.out / "plot.png", draw_plot(lines, real))
-    grid = contact_sheet(list(strips(config, cells, some["size"])), scale=1)
-    write_file(config.out / "grid.png", grid.save)
-    shutil.rmtree(real_parts(config.out / "cells"), ignore_errors=True)
-    print(f"\n{text}\n\nsaved as {config.out}/sweep.json, sweep.md, plot.png and grid.png")
+    write_sweep(
+        config.out,
+        sweep,
+        markdown(found, real),
+        draw_plot(lines, real),
+        strips(config, cells, some["size"]),
+    )
 
 
 def figures(content: dict[str, Any]) -> dict[str, float | None]:
@@ -123,16 +113,7 @@ def real_figures(content: dict[str, Any]) -> dict[str, float | None]:
 
 def averaged(of_seeds: list[dict[str, float | None]]) -> Means:
     """Mean and interval of each figure over seeds."""
-    means: Means = {}
-    for name in FIGURES:
-        values = [one[name] for one in of_seeds]
-        known = [value for value in values if value is not None]
-        if len(known) < len(values):
-            means[name] = None
-            continue
-        found = mean_estimate(known)
-        means[name] = {"mean": found.value, "interval": found.interval}
-    return means
+    return {name: over([one[name] for one in of_seeds]) for name in FIGURES}
 
 
 def differences(
@@ -155,26 +136,14 @@ def line(row: RuleConfig, scales: list[float], found: dict[tuple[str, float], Me
 
 
 def markdown(found: dict[tuple[str, float], Means], real: dict[str, float | None]) -> Iterator[str]:
-    """A line a rule and scale, a column a figure; with several seeds, the interval's half."""
+    """A line a rule and scale, a column a figure; with several seeds, the interval."""
     names = [name.replace("_", " ") for name in FIGURES]
     yield f"| rule | scale | {' | '.join(['FID', *names[1:]])} |"
     yield "|---|---|" + "---|" * len(FIGURES)
     for (title, scale), means in found.items():
-        cells = [_cell(means[name]) for name in FIGURES]
+        cells = [shown(means[name], least=0) for name in FIGURES]
         yield f"| {title.replace('|', '/')} | {scale:g} | {' | '.join(cells)} |"
-    yield f"| real | | {' | '.join(_number(real[name]) for name in FIGURES)} |"
-
-
-def _cell(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "-"
-    if found["interval"] is None:
-        return _number(found["mean"])
-    return f"{_number(found['mean'])} ± {found['interval'][1] - found['mean']:.2g}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{max(value, 0):.3g}"
+    yield f"| real | | {' | '.join(shown(figure(real[name]), least=0) for name in FIGURES)} |"
 
 
 def strips(config: GuidanceSweepConfig, cells: Cells, size: str) -> Iterator[Row]:

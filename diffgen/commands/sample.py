@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from diffgen.commands.constraints import Constraints, read_constraints
+from diffgen.commands.constraints import Asked, read_constraints
 from diffgen.commands.guide import load_together
 from diffgen.commands.load import Loaded
 from diffgen.config.base import parse_size
@@ -43,11 +43,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What pictures are drawn with."""
+    """What is drawn, and what with."""
 
     loaded: Loaded
     config: SampleConfig
-    constraints: Constraints
+    sizes: list[str]
+    asked: list[Asked]
+    batches: list[list[Picture]]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Those of all batches."""
+        return [picture for batch in self.batches for picture in batch]
 
 
 def sample(config: SampleConfig) -> None:
@@ -64,51 +71,40 @@ def sample(config: SampleConfig) -> None:
         loaded = load_together(group, config)
         with group.together():
             set_up(loaded.pipe, config, loaded.guide)
-            batches = planned(config, loaded.source)
-            sizes = list(dict.fromkeys(batch[0].size for batch in batches))
-            constraints = read_constraints(config, loaded, sizes, config.num_images)
-            drawing = Drawing(loaded, config, constraints)
-            notes = sidecar(drawing, flat(batches))
+            sizes = list(dict.fromkeys(config.size or ["{}x{}".format(*loaded.source.sample_size)]))
+            asked = read_constraints(config, loaded, sizes)
+            drawing = Drawing(loaded, config, sizes, asked, planned(config, loaded.source, sizes))
+            notes = sidecar(drawing)
             if group.main:
                 lock.enter_context(locked(config.out))
-                SampleFolder(config.out).open(notes, [p.file for p in flat(batches)])
-        draw_missing(drawing, batches, notes, group)
+                SampleFolder(config.out).open(notes, [p.file for p in drawing.pictures])
+        draw_missing(drawing, notes, group)
     group.leave()
     if group.main:
-        sheets = len(notes["sizes"])
-        print(f"{len(notes['images'])} images and {sheets} contact sheets in {config.out}")
+        print(f"{len(notes['images'])} images and {len(sizes)} contact sheets in {config.out}")
 
 
-def draw_missing(
-    drawing: Drawing, batches: list[list[Picture]], notes: dict[str, Any], group: Group
-) -> None:
+def draw_missing(drawing: Drawing, notes: dict[str, Any], group: Group) -> None:
     """Draw the pictures that are not there yet, then the contact sheets."""
-    out, pictures = drawing.config.out, flat(batches)
-    folder = SampleFolder(out)
+    folder, pictures = SampleFolder(drawing.config.out), drawing.pictures
     with group.together():
-        todo = [batch for batch in batches if not all(folder.has(p.file) for p in batch)]
+        todo = [batch for batch in drawing.batches if not all(folder.has(p.file) for p in batch)]
     try:
-        draw(drawing, todo, group, len(pictures))
+        draw(drawing, todo, group)
         with group.together():
             if group.main:
-                draw_sheets(drawing, pictures)
+                draw_sheets(drawing)
                 folder.close(notes)
     except Interrupted as stop:
         there = sum(folder.has(picture.file) for picture in pictures)
-        left = f"{there} of {len(pictures)} images are in {out}, the same command goes on"
+        left = f"{there} of {len(pictures)} images are in {folder.path}, the same command goes on"
         raise Interrupted(stop.signum, left) from None
 
 
-def flat(batches: list[list[Picture]]) -> list[Picture]:
-    """The pictures of all batches."""
-    return [picture for batch in batches for picture in batch]
-
-
-def planned(config: SampleConfig, source: Source) -> list[list[Picture]]:
+def planned(config: SampleConfig, source: Source, sizes: list[str]) -> list[list[Picture]]:
     """Every image of the run, in the batches they are drawn in."""
     chosen = class_indices(config.classes, source)
     labels = labels_in_turn(config.num_images, source.num_classes, chosen)
-    sizes = config.size or ["{}x{}".format(*source.sample_size)]
     names = source.every_name
 
     def picture(size: str, k: int) -> Picture:
@@ -118,72 +114,66 @@ def planned(config: SampleConfig, source: Source) -> list[list[Picture]]:
 
     return [
         [picture(size, k) for k in numbers]
-        for size in dict.fromkeys(sizes)
+        for size in sizes
         for numbers in cut(len(labels), config.batch_size)
     ]
 
 
-def draw(drawing: Drawing, todo: list[list[Picture]], group: Group, total: int) -> None:
-    """Draw and save the batches, one a process at a time; ``total`` counts those there too."""
-    kept = total - sum(len(batch) for batch in todo)
-    mine = group.deal(todo)
-    with tqdm(
-        total=total, initial=kept, unit="img", desc="sampling", disable=not group.main
-    ) as bar:
-        for turn in range(-(-len(todo) // group.world)):
+def draw(drawing: Drawing, todo: list[list[Picture]], group: Group) -> None:
+    """Draw and save the batches ``todo``, one a process at a time."""
+    total, hidden = len(drawing.pictures), not group.main
+    kept = total - sum(map(len, todo))
+    with tqdm(total=total, initial=kept, unit="img", desc="sampling", disable=hidden) as bar:
+        for turn in range(0, len(todo), group.world):
+            drawn = todo[turn : turn + group.world]
             with group.together():
-                if turn < len(mine):
-                    draw_batch(drawing, mine[turn])
-            drawn = todo[turn * group.world : (turn + 1) * group.world]
-            bar.update(sum(len(batch) for batch in drawn))
+                for batch in group.deal(drawn):
+                    draw_batch(drawing, batch)
+            bar.update(sum(map(len, drawn)))
 
 
 def draw_batch(drawing: Drawing, batch: list[Picture]) -> None:
     """Draw and save one batch."""
-    loaded, config = drawing.loaded, drawing.config
-    height, width = parse_size(batch[0].size)
-    labels = {picture.k: picture.label for picture in batch}
-    numbers = [range(batch[0].k, batch[-1].k + 1)]
+    loaded, config, size = drawing.loaded, drawing.config, batch[0].size
+    height, width = parse_size(size)
     drawn = draw_batches(
         loaded.pipe,
         config,
-        labels,
+        {picture.k: picture.label for picture in batch},
         height=height,
         width=width,
         seed=config.seed,
-        batches=numbers,
+        batches=[range(batch[0].k, batch[-1].k + 1)],
         guide=loaded.guide,
-        constrain=drawing.constraints.at(batch[0].size),
+        constrain=lambda numbers: [one.at(size, numbers) for one in drawing.asked],
         recurrence=config.constraint_recurrence,
     )
     for picture, image in zip(batch, to_pil(next(drawn).images), strict=True):
         write_file(config.out / picture.file, image.save)
 
 
-def draw_sheets(drawing: Drawing, pictures: list[Picture]) -> None:
+def draw_sheets(drawing: Drawing) -> None:
     """A contact sheet of the first 64 pictures of each size, below what they were to match."""
-    out, asked = drawing.config.out, drawing.constraints.asked
-    for size in dict.fromkeys(picture.size for picture in pictures):
+    out = drawing.config.out
+    for size in drawing.sizes:
         images = []
-        for picture in [picture for picture in pictures if picture.size == size][:SHOWN]:
+        for picture in [picture for picture in drawing.pictures if picture.size == size][:SHOWN]:
             with Image.open(out / picture.file) as image:
                 images.append(image.copy())
-        above = [one.row(size) for one in asked]
-        sheet = contact_sheet(wrap(size, images, 8, above))
+        sheet = contact_sheet(wrap(size, images, 8, [one.row(size) for one in drawing.asked]))
         write_file(out / f"sheet-{size}.png", sheet.save)
 
 
-def sidecar(drawing: Drawing, pictures: list[Picture]) -> dict[str, Any]:
+def sidecar(drawing: Drawing) -> dict[str, Any]:
     """Everything needed to draw the same images again."""
-    loaded, config, asked = drawing.loaded, drawing.config, drawing.constraints.asked
-    pipe = loaded.pipe
+    loaded, config, pipe = drawing.loaded, drawing.config, drawing.loaded.pipe
     return {
         "schema": "diffgen-samples/1",
         "source": config.source,
         "weights": loaded.weights,
         "guide_weights": loaded.guide_weights,
         "settings": config.model_dump(mode="json"),
-        "sizes": list(dict.fromkeys(picture.size for picture in pictures)),
+        "sizes": drawing.sizes,
         "scheduler": dict(pipe.scheduler.config) | {"class": type(pipe.scheduler).__name__},
         "noise": "image k starts from randn of diffgen.seeding.image_noise(seed, [k])",
         "quantisation": QUANTISATION,
@@ -193,7 +183,7 @@ def sidecar(drawing: Drawing, pictures: list[Picture]) -> dict[str, Any]:
         "versions": {name: version(name) for name in ("diffgen", "torch", "diffusers")},
         "python": platform.python_version(),
         "class_names": list(loaded.source.class_names),
-        "constraints": [one.note() for one in asked],
+        "constraints": [one.note() for one in drawing.asked],
         "images": [
             {
                 "file": str(picture.file),
@@ -202,8 +192,8 @@ def sidecar(drawing: Drawing, pictures: list[Picture]) -> dict[str, Any]:
                 "label": picture.label,
                 "seed": config.seed,
                 "number": picture.k,
-                "conditions": [one.file(picture.k) for one in asked],
+                "conditions": [one.file(picture.k) for one in drawing.asked],
             }
-            for picture in pictures
+            for picture in drawing.pictures
         ],
     }

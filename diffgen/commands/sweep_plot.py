@@ -1,8 +1,10 @@
-"""The plot of a guidance sweep: four figures against the scale, a line a rule."""
+"""The plot of a guidance sweep, four figures against the scale, a line a rule; parts of others."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from diffgen.commands.sweeps import Figure
 
 LEGEND = 48
 """Longest name of a rule in the legend [characters]."""
@@ -14,7 +16,7 @@ class Line(NamedTuple):
     """One rule."""
 
     scales: list[float]
-    figures: dict[str, list[dict[str, Any] | None]]
+    figures: dict[str, list[Figure | None]]
     """By name, one a scale: mean and interval; None: not available."""
 
 
@@ -25,49 +27,58 @@ def draw_plot(
 
     ``real``: what real images get, a dashed line each; bars are intervals over seeds.
     """
-    from matplotlib.figure import Figure  # slow to import, and needed at the end alone
+    from matplotlib.figure import Figure as Sheet  # slow to import, and needed at the end alone
 
-    figure = Figure(figsize=(9, 6.4), layout="constrained")
+    figure = Sheet(figsize=(9, 6.4), layout="constrained")
+    every = sorted({scale for line in lines.values() for scale in line.scales})
     for axes, (name, label) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
         for number, (title, line) in enumerate(lines.items()):
-            _draw_line(axes, number, title, line, name)
-        level = real[name]
-        if level is not None:
-            axes.axhline(level, color="grey", linestyle="--", linewidth=1, label="real")
-        axes.set_xscale("symlog" if min(min(one.scales) for one in lines.values()) == 0 else "log")
-        every = sorted({scale for line in lines.values() for scale in line.scales})
-        axes.set_xticks(every, [f"{scale:g}" for scale in every])
-        axes.minorticks_off()
-        axes.set_xlabel("guidance scale")
-        axes.set_ylabel(label)
-        axes.grid(alpha=0.3)
-        low, high = axes.get_ylim()  # intervals of few seeds reach beyond what can be
-        axes.set_ylim(max(low, 0), high if name == "fid" else min(high, 1.02))
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2 if len(labels) > 3 else 4)
-    return lambda path: figure.savefig(path, dpi=110, format="png")
+            short = title if len(title) <= LEGEND else f"{title[: LEGEND - 3]}..."
+            error_bars(
+                axes,
+                dict(zip(line.scales, line.figures[name], strict=True)),
+                color=f"C{number % 10}",
+                marker=MARKERS[number // 10 % len(MARKERS)],
+                linestyle="-" if number < 10 else "--",
+                label=" " + short.replace("$", r"\$"),  # one with _ in front would be left out
+            )
+        level(axes, real[name], "grey", "real")
+        finish(axes, every, "guidance scale", label)
+        if name != "fid":  # intervals of few seeds reach beyond what can be
+            axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
+    return saved(figure, columns=2 if len(lines) > 2 else 4)
 
 
-def _draw_line(axes: Any, number: int, title: str, line: Line, name: str) -> None:
-    known = [
-        (scale, found)
-        for scale, found in zip(line.scales, line.figures[name], strict=True)
-        if found is not None
-    ]
-    if not known:
-        return
-    scales, means = [s for s, _ in known], [found["mean"] for _, found in known]
-    bars = [found["interval"] or (found["mean"],) * 2 for _, found in known]
+def error_bars(axes: Any, points: Mapping[float, Figure | None], **style: Any) -> None:
+    """Figures by scale, those that are available, with their intervals."""
+    known = {scale: found for scale, found in points.items() if found is not None}
+    means = [found["mean"] for found in known.values()]
+    bars = [found["interval"] or (found["mean"],) * 2 for found in known.values()]
     lower = [mean - low for mean, (low, _) in zip(means, bars, strict=True)]
     upper = [high - mean for mean, (_, high) in zip(means, bars, strict=True)]
-    short = title if len(title) <= LEGEND else f"{title[: LEGEND - 3]}..."
-    axes.errorbar(
-        scales,
-        means,
-        yerr=(lower, upper),
-        color=f"C{number % 10}",
-        marker=MARKERS[number // 10 % len(MARKERS)],
-        linestyle="-" if number < 10 else "--",
-        capsize=3,
-        label=" " + short.replace("$", r"\$"),  # one with _ in front would be left out
-    )
+    if known:
+        axes.errorbar(list(known), means, yerr=(lower, upper), capsize=3, **style)
+
+
+def level(axes: Any, value: float | None, colour: str, label: str) -> None:
+    """A dashed line across."""
+    if value is not None:
+        axes.axhline(value, color=colour, linestyle="--", linewidth=1, label=label)
+
+
+def finish(axes: Any, scales: Sequence[float], along: str, up: str) -> None:
+    """What the axes show: ``scales`` and their name, and the figure's."""
+    axes.set_xscale("symlog" if min(scales) == 0 else "log")
+    axes.set_xticks(scales, [f"{scale:g}" for scale in scales])
+    axes.minorticks_off()
+    axes.set_xlabel(along)
+    axes.set_ylabel(up)
+    axes.grid(alpha=0.3)
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], 0))
+
+
+def saved(figure: Any, columns: int) -> Callable[[Path], object]:
+    """A function that saves ``figure``, with the legend of its first panel, as a PNG."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    return lambda path: figure.savefig(path, dpi=110, format="png")

@@ -7,10 +7,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from diffgen.commands.begin_training import begin_state, open_accelerator
 from diffgen.commands.export import Exporter
 from diffgen.commands.left_out import tell_left_out
 from diffgen.commands.report import draw_report
-from diffgen.commands.trainings import begin_state, open_accelerator
 from diffgen.config.base import parse_size, token_grid
 from diffgen.config.model import Attention
 from diffgen.config.positions import RPE2DConfig

@@ -1,5 +1,7 @@
 """``lacon``: from a trained model and a condition to an aligner that reads it."""
 
+import copy
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -8,11 +10,10 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from diffgen.commands.aligner_export import AlignerExport
-from diffgen.commands.aligner_report import build_examples, draw_reading, gather, report
+from diffgen.commands.aligner_report import build_examples, draw_reading, report
+from diffgen.commands.begin_training import begin_state, open_accelerator
 from diffgen.commands.left_out import tell_left_out
 from diffgen.commands.load import CHANGED, load_pipeline
-from diffgen.commands.trainings import begin_state, open_accelerator
 from diffgen.config.lacon import LaconConfig, Settled
 from diffgen.config.stored import read_json
 from diffgen.data.hub import HubStream
@@ -24,15 +25,8 @@ from diffgen.group import Group
 from diffgen.lacon.aligner import Aligner
 from diffgen.lacon.conditions import Condition
 from diffgen.lacon.load import fingerprint
-from diffgen.lacon.named import condition_named, folder_name
-from diffgen.lacon.training import (
-    AlignerObjective,
-    MappedData,
-    Reader,
-    image_std,
-    model_labels,
-    stored_maps,
-)
+from diffgen.lacon.named import condition_named
+from diffgen.lacon.training import AlignerObjective, MappedData, Reader, image_std, model_labels
 from diffgen.models.vae import LatentSpace
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.signals import Interrupted
@@ -49,17 +43,13 @@ def train_aligner(config: LaconConfig) -> None:
         Interrupted: a signal came; see its message.
     """
     group = Group.join(cpu=on_cpu(config.device))
+    with group.together():
+        condition = condition_named(config.condition)
+        settled = config.settled(condition.name)
+        accelerator = open_accelerator(config.train, config.device, settled.out)
     with ExitStack() as lock:
-        with group.together():
-            condition = condition_named(config.condition)
-            settled = config.settled(folder_name(condition.name))
-            images = build_images(settled.data)
-            data = MappedData(images, config.seed, stored_maps(images, condition))
-            accelerator = open_accelerator(config.train, config.device, settled.out)
-            if group.main:
-                lock.enter_context(locked(settled.out))
         try:
-            run(settled, condition, data, accelerator, group)
+            run(settled, condition, accelerator, group, lock)
         except (SharedError, Interrupted):
             accelerator.end_training()
             raise
@@ -67,47 +57,31 @@ def train_aligner(config: LaconConfig) -> None:
 
 
 def run(
-    settled: Settled,
-    condition: Condition,
-    data: MappedData,
-    accelerator: Accelerator,
-    group: Group,
+    settled: Settled, condition: Condition, accelerator: Accelerator, group: Group, lock: ExitStack
 ) -> None:
-    """Build everything, train, export, measure."""
+    """Build everything, then write: train, export, measure. ``lock`` holds that of the folder."""
     config, folder = settled.config, RunFolder(settled.out)
     with group.together():
-        pipe = load_pipeline(config.source, config.device, vae=config.vae).pipe
-        pipe.transformer.requires_grad_(False)
-        backbone = fingerprint(pipe.transformer)
+        data, aligner, objective = build(settled, condition, accelerator)
+        backbone = fingerprint(objective.denoiser.model)
         if group.main:
-            open_folder(settled, data.images, backbone, folder)
-            tell_left_out(data.images, folder)
-            if settled.replaced:
-                why = "an aligner learns from pictures of one size, and from drawn ones whole"
-                print(f"data.crop: center instead of {settled.replaced}; {why}")
+            examples, pictures = build_examples(settled, data, objective)
     if len(set(group.everyones(backbone))) > 1:
         raise SharedError(CHANGED.format(config.source))
     with group.together():
-        set_seed(config.seed)
-        aligner = build_aligner(config, condition, pipe, accelerator)
-        objective = AlignerObjective(
-            denoiser=pipe.denoiser([]),
-            reader=Reader(condition, accelerator.device, encoder(pipe)),
-            blocks=aligner.blocks,
-            labels=known_labels(settled, data.images, accelerator),
-            seed=config.seed,
-            class_dropout=config.class_dropout,
-            low=config.low,
-        )
-        state = begin_state(config, aligner, accelerator, folder)
         if group.main:
-            std = image_std(gather(data, objective.reader)[1])
-            export = AlignerExport(aligner, folder, backbone=backbone, image_std=std)
-            examples = build_examples(settled, data, objective)
+            lock.enter_context(locked(folder.path))
+            open_folder(settled, data.images, backbone, folder)
+        names = data.images.class_names
+        state = begin_state(config, aligner, accelerator, folder, names, data.count)
+    if group.main:
+        averaged = copy.deepcopy(aligner).requires_grad_(False).eval()
+        averaged.register_to_config(backbone=backbone, image_std=image_std(examples.x0))
 
     def preview(state: TrainingState) -> None:
         target = folder.samples / f"images-{state.seen:09d}.png"
-        draw_reading(examples, export.averaged(state), condition, config.low, target)
+        averaged.load_state_dict(state.ema.preview.weights)
+        draw_reading(examples, pictures, averaged, condition, objective.low, target)
 
     Loop(
         settings=config.train,
@@ -119,46 +93,65 @@ def run(
         state=state,
         folder=folder,
         # What is still in training has no cut-off, and would steer at every time: it stays here.
-        hooks=Hooks(sample=preview, checkpoint=lambda state: None),
+        hooks=Hooks(sample=preview),
     ).run()
     if group.main:
         try:
             preview(state)
-            report(settled, condition, examples, export, state)
+            report(settled, objective, examples, averaged)
         except Interrupted as stop:
             left = "the training is finished, the same command measures what it has learnt"
             raise Interrupted(stop.signum, left) from None
 
 
+def build(
+    settled: Settled, condition: Condition, accelerator: Accelerator
+) -> tuple[MappedData, Aligner, AlignerObjective]:
+    """The pictures, a fresh aligner, and what it minimises on the frozen model."""
+    config = settled.config
+    data = MappedData(build_images(settled.data), config.seed, condition)
+    pipe = load_pipeline(config.source, config.device, vae=config.vae).pipe
+    pipe.transformer.requires_grad_(False)
+    set_seed(config.seed)
+    aligner = build_aligner(config, condition, pipe, accelerator)
+    first_step = 1 / (pipe.process_config.most_steps or math.inf)  # a chain has no earlier time
+    objective = AlignerObjective(
+        denoiser=pipe.denoiser([]),
+        reader=Reader(condition, accelerator.device, encoder(pipe)),
+        blocks=aligner.blocks,
+        labels=known_labels(settled, data.images, accelerator),
+        seed=config.seed,
+        class_dropout=config.class_dropout,
+        low=max(config.low, first_step),
+    )
+    return data, aligner, objective
+
+
 def open_folder(
     settled: Settled, images: ImageSource | HubStream, backbone: str, folder: RunFolder
 ) -> None:
-    """Make the folder, or check that it holds the aligner of this model and these images.
+    """Make the folder, or check that it holds the aligner of this model; tell what is left out.
 
-    ``origin.json`` tells the model by its weights and the images by their number and classes.
+    ``origin.json`` tells the model by its weights.
 
     Raises:
         UserError: it holds another; what differs is named.
     """
-    folder.open(settled.config)
-    count = None if isinstance(images, HubStream) else len(images)
-    origin = {"backbone": backbone, "num_images": count, "class_names": list(images.class_names)}
     file = folder.path / "origin.json"
     newest = Checkpoints(folder.path, settled.config.train.keep_checkpoints).newest()
-    if newest is None:
-        write_json(file, origin)
-        return
-    before = read_json(file, "out", f"{file} is gone, which tells what {newest} was trained on")
-    if before.get("backbone") != backbone:
-        raise UserError(
-            f"source: {settled.config.source} is another model than {folder.path} was trained on, "
-            "or has other weights by now; choose another --out"
-        )
-    if before != origin:
-        raise UserError(
-            f"data: {folder.path} was trained on other images ({before.get('num_images')} then, "
-            f"{count} now) or other classes; bring the old ones back, or choose another --out"
-        )
+    if newest is not None:
+        missing = f"{file} is gone, which tells what {newest} was trained on"
+        if read_json(file, "out", missing).get("backbone") != backbone:
+            raise UserError(
+                f"source: {settled.config.source} is another model than {folder.path} was trained "
+                "on, or has other weights by now; choose another --out"
+            )
+    folder.open(settled.config)
+    write_json(file, {"backbone": backbone})
+    tell_left_out(images, folder)
+    if settled.replaced:
+        why = "an aligner learns from pictures of one size, and from drawn ones whole"
+        print(f"data.crop: center instead of {settled.replaced}; {why}")
 
 
 def build_aligner(

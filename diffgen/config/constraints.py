@@ -9,14 +9,20 @@ from pydantic import AfterValidator, Field
 
 from diffgen.config.aligners import aligners_folder
 from diffgen.config.base import Section, Size, parse_size
-from diffgen.config.condition_files import shape_problems
+from diffgen.config.condition_sizes import file_problems
 from diffgen.config.data import IMAGE_SUFFIXES, image_files
 from diffgen.config.source import Source
+from diffgen.errors import UserError
 
 ALIGNED = ("edge", "mask", "stroke", "palette", "depth")
 """Conditions that an aligner reads from a model's features."""
 ON_X0 = ("low_resolution", "inpaint")
 """Conditions on the picture itself, which need none."""
+OF_ALIGNERS = (
+    *("constraint_form", "constraint_from", "constraint_where", "constraint_checkpointing"),
+    "aligners",
+)
+"""Options that only constraints by an aligner heed."""
 Form = Literal["rms", "ratio_rms", "norm", "sign", "none"]
 """How a gradient becomes a step; see ``guidance.late.unit_step``."""
 DIVERGES = 2.0
@@ -26,11 +32,14 @@ DIVERGES = 2.0
 def _named_path(text: str) -> str:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
-        raise ValueError("must be NAME=PATH, for example edge=sketch.png")
+        raise ValueError(
+            "must be NAME=PATH, for example edge=sketch.png; commas separate several, and a path "
+            "with a comma is quoted twice: '\"edge=a,b.png\"'"
+        )
     return text
 
 
-class Wanted(NamedTuple):
+class Request(NamedTuple):
     """One constraint as it was asked for."""
 
     name: str
@@ -41,8 +50,8 @@ class Wanted(NamedTuple):
     until: float | None
     """None: as its aligner found."""
 
-    def files(self, count: int | None = None) -> list[Path]:
-        """The images that ``count`` samples take in turn; None: all there are."""
+    def files(self, count: int) -> list[Path]:
+        """The images that ``count`` samples take in turn."""
         return sorted(image_files(self.path))[:count] if self.path.is_dir() else [self.path]
 
 
@@ -58,9 +67,10 @@ class ConstraintsConfig(Section):
     """Strength, separated by commas, one for all or one each; none given: 1; 0: free [for forms rms
     and sign standard deviations of the training images]. For low_resolution and inpaint 1 meets the
     condition exactly, of several the last one's."""
-    constraint_until: list[Annotated[float, Field(ge=0, le=1)]] = Field(default=[])
+    constraint_until: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[])
     """Constrain down to this time, one for all or one each; none given: as each aligner found, and
-    0 for low_resolution and inpaint [1: noise, 0: picture]."""
+    0 for low_resolution and inpaint [1: noise, 0: picture]. An aligner reads only the times it was
+    trained at."""
     constraint_form: Form = "rms"
     """Length of a step along the gradient of an aligner's loss: rms, constant; ratio_rms, as large
     as the noise that is left; norm, of the loss's root; sign, of each value alike; none, the
@@ -79,103 +89,104 @@ class ConstraintsConfig(Section):
     """Folder with an aligner's folder for each condition; none: where train/lacon.py puts them,
     RUN/aligners, or where there is no run PIPELINE-aligners beside the pipeline folder."""
 
-    def wanted(self) -> list[Wanted]:
+    def requests(self) -> list[Request]:
         """The constraints, each with its own scale and end."""
-        count = len(self.constraint)
         scales: list[float] = self.constraint_scale or [1.0]
         untils: list[float | None] = [*self.constraint_until] or [None]
-        scales = scales * count if len(scales) == 1 else scales
-        untils = untils * count if len(untils) == 1 else untils
         pairs = (text.partition("=") for text in self.constraint)
         return [
-            Wanted(name, Path(path), scale, until)
-            for (name, _, path), scale, until in zip(pairs, scales, untils, strict=True)
+            Request(name, Path(path), scales[k % len(scales)], untils[k % len(untils)])
+            for k, (name, _, path) in enumerate(pairs)
         ]
-
-    def aligner_folder(self, source: Source) -> Path:
-        """Where the aligners of ``source`` are."""
-        return self.aligners or aligners_folder(source, str(source.pipeline))
 
 
 def constraint_problems(
-    config: ConstraintsConfig, source: Source, sizes: Sequence[Size], count: int
+    config: ConstraintsConfig, source: Source, name: str, sizes: Sequence[Size], count: int
 ) -> Iterator[str]:
-    """Complaints about the constraints of ``count`` pictures drawn at ``sizes`` (or as trained)."""
+    """Complaints about the constraints of ``count`` pictures of each of the ``sizes`` (none: as
+    trained) of the model ``source``, which the user calls ``name``.
+
+    Raises:
+        UserError: see ``aligners_place``.
+    """
     yield from _idle(config)
-    uneven = False
-    for field in ("constraint_scale", "constraint_until"):
-        given, due = len(getattr(config, field)), len(config.constraint)
-        if due and given > 1 and given != due:
-            uneven = True
-            yield f"{field}: {given} are given for {due} constraints; give one for all, or one each"
-    if uneven:
+    due, lists = len(config.constraint), ("constraint_scale", "constraint_until")
+    given = {field: len(getattr(config, field)) for field in lists}
+    uneven = {field: number for field, number in given.items() if due and number not in (0, 1, due)}
+    for field, number in uneven.items():
+        yield f"{field}: {number} are given for {due} constraints; give one for all, or one each"
+    if uneven or not due:
         return
     drawn = [parse_size(size) for size in sizes] or [source.sample_size]
-    for wanted in config.wanted():
-        yield from _name_problems(config, source, wanted)
-        yield from _file_problems(wanted, source, drawn, count)
-    if config.constraint and config.constraint_where is not None:
-        where = config.constraint_where
-        yield from shape_problems("constraint_where: ", where, source, drawn)
+    for request in config.requests():
+        yield from name_problems("constraint", request.name, (*ALIGNED, *ON_X0))
+        files = request.files(count)
+        if not files:
+            kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+            yield f"constraint: {request.name}={request.path} holds no images ({kinds})"
+        yield from file_problems(f"constraint: {request.name}=", files, source, drawn)
+        if request.name in ON_X0 and request.scale > DIVERGES:
+            yield (
+                f"constraint_scale: {request.scale:g} leads away from what {request.name} asks "
+                f"for; 1 meets it exactly, {DIVERGES:g} is the most"
+            )
+    if config.constraint_where is not None:
+        yield from file_problems("constraint_where: ", [config.constraint_where], source, drawn)
+    for asked in dict.fromkeys(request.name for request in config.requests()):
+        if asked not in ON_X0:
+            place = aligners_place(config.aligners, source, name)
+            yield from missing_aligner("constraint", asked, place, name)
 
 
 def _idle(config: ConstraintsConfig) -> Iterator[str]:
     """Complaints about options that do nothing."""
-    names = {text.partition("=")[0] for text in config.constraint}
-    of_aligners = {"form", "from", "where", "checkpointing"}
-    of_all = {"scale", "until", "recurrence"}
+    requests = config.requests()
+    names = {request.name for request in requests}
+    idle: dict[str, str] = {}
     if not names:
-        idle, why = of_all | of_aligners, "without a constraint"
+        idle = dict.fromkeys(ConstraintsConfig.model_fields, "without a constraint")
     elif names <= set(ON_X0):
-        idle, why = of_aligners, "without a constraint by an aligner"
-    else:
-        return
-    for field, info in ConstraintsConfig.model_fields.items():
+        idle = dict.fromkeys(OF_ALIGNERS, "without a constraint by an aligner")
+    if names and not any(request.scale for request in requests):
+        idle["constraint_recurrence"] = "at constraint_scale 0"
+    for field, why in idle.items():
         value = getattr(config, field)
-        concerned = field == "aligners" or field.removeprefix("constraint_") in idle
-        if concerned and value != info.default:
+        if value != ConstraintsConfig.model_fields[field].default:
             shown = ",".join(map(str, value)) if isinstance(value, list) else value
             yield f"{field}: {shown} has no effect {why}"
 
 
-def _name_problems(config: ConstraintsConfig, source: Source, wanted: Wanted) -> Iterator[str]:
-    """Complaints about a condition nobody knows, that has no aligner, or too large a scale."""
-    name = wanted.name
-    if name in ON_X0:
-        if wanted.scale > DIVERGES:
-            yield (
-                f"constraint_scale: {wanted.scale:g} leads away from what {name} asks for; 1 meets "
-                f"it exactly, {DIVERGES:g} is the most"
-            )
-    elif name in ALIGNED:
-        place = config.aligner_folder(source)
-        if not (place / name / "aligner" / "config.json").exists():
-            yield (
-                f"constraint: no aligner for {name} in {place}; train one with: "
-                f"python train/lacon.py {source.run or source.pipeline} --condition {name}, or "
-                "name the folder they are in with --aligners"
-            )
-    elif ":" not in name:
-        near = difflib.get_close_matches(name, (*ALIGNED, *ON_X0), n=1)
+def name_problems(field: str, name: str, known: Sequence[str] = ALIGNED) -> Iterator[str]:
+    """The complaint about a condition, asked for by option ``field``, that nobody knows."""
+    if ":" not in name and name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
         yield (
-            f"constraint: {name!r} is unknown; known are {', '.join((*ALIGNED, *ON_X0))}, or give "
-            f"MODULE:NAME of your own{f'; did you mean {near[0]}?' if near else ''}"
+            f"{field}: {name!r} is unknown; known are {', '.join(known)}, or give MODULE:NAME of "
+            f"your own{f'; did you mean {near[0]}?' if near else ''}"
         )
 
 
-def _file_problems(
-    wanted: Wanted, source: Source, sizes: Sequence[tuple[int, int]], count: int
-) -> Iterator[str]:
-    """The first complaint about the files of a constraint."""
-    said = f"constraint: {wanted.name}={wanted.path}"
-    if not wanted.path.exists():
-        yield f"{said} does not exist"
-        return
-    files = wanted.files(count)
-    if not files:
-        yield f"{said} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"
-    for file in files:
-        found = list(shape_problems(f"constraint: {wanted.name}=", file, source, sizes))
-        if found:
-            yield found[0]
-            return
+def aligners_place(given: Path | None, source: Source, name: str) -> Path:
+    """The folder with the aligners of ``source``, called ``name``: ``given``, or the model's own.
+
+    Raises:
+        UserError: the model is one of the hub, and none is given.
+    """
+    try:
+        return given or aligners_folder(source, name)
+    except UserError:
+        raise UserError(
+            f"aligners: {name} is a model of the hub; name the folder its aligners are in"
+        ) from None
+
+
+def missing_aligner(field: str, name: str, place: Path, source: str) -> Iterator[str]:
+    """The complaint about one of ALIGNED that has no aligner in ``place``.
+
+    ``source``: what the user calls the model.
+    """
+    if name in ALIGNED and not (place / name / "aligner" / "config.json").is_file():
+        yield (
+            f"{field}: no aligner for {name} in {place}; train one with: python train/lacon.py "
+            f"{source} --condition {name}, or name the folder they are in with --aligners"
+        )

@@ -1,14 +1,12 @@
 """The configuration of ``eval/guidance_sweep.py``."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import CliPositionalArg
 
-from diffgen.config.base import Section, Size
+from diffgen.config.base import Section
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.guidance import (
     APGConfig,
@@ -19,14 +17,10 @@ from diffgen.config.guidance import (
     described,
 )
 from diffgen.config.pictures import is_image_folder, is_npz
-from diffgen.config.sampling import Device, Dtype, WalkConfig
-from diffgen.config.scoring import ScoringConfig
 from diffgen.config.source import resolve
-from diffgen.config.train import unwritable
+from diffgen.config.sweep import Scale, SweepConfig
 from diffgen.errors import UserError
 
-Scale = Annotated[float, Field(ge=0, le=1e6)]
-Seed = Annotated[int, Field(ge=0)]
 KINDS = {"cfg": CFGConfig, "apg": APGConfig, "cfg_zero_star": CFGZeroStarConfig}
 
 
@@ -50,14 +44,12 @@ class RuleConfig(Section):
         return found if found.effective else CFGConfig(scale=1.0)
 
 
-class GuidanceSweepConfig(WalkConfig, ScoringConfig):
+class GuidanceSweepConfig(SweepConfig):
     """Score guidance rules at several scales: a line a rule, beside the real floor.
 
     Cells that are there already are kept: the same command goes on where it was stopped.
     """
 
-    source: CliPositionalArg[str]
-    """Run folder, pipeline folder or hub id of the model."""
     kinds: list[Literal["cfg", "apg", "cfg_zero_star"]] = Field(default=[])
     """Rules with their default settings, separated by commas; none given, and no rules: cfg and
     apg."""
@@ -66,19 +58,6 @@ class GuidanceSweepConfig(WalkConfig, ScoringConfig):
     scales: list[Scale] = Field(default=[1.0, 2.0, 4.0, 8.0, 16.0])
     """Guidance scales, separated by commas; 1 is unguided and drawn once for all
     [dimensionless]."""
-    seeds: list[Seed] = Field(default=[0])
-    """Image k of a seed starts from the noise of (seed, k), the same for every rule; several give
-    intervals."""
-    vae: str | None = None
-    """Folder or hub id of the VAE that decodes a model of latents; none: the one it comes with."""
-    size: Size | None = None
-    """HEIGHTxWIDTH everything is drawn at [pixels]; none: as trained."""
-    pictures: int = Field(default=4, ge=1, le=64)
-    """Images of every cell that the picture grid shows, the first ones [count]."""
-    device: Device = "auto"
-    """Where to compute; auto: a GPU if there is one."""
-    dtype: Dtype = "fp32"
-    """Arithmetic of the model; bf16 needs a GPU."""
     out: Path = Path("guidance-sweep")
     """Folder for sweep.json, sweep.md, plot.png, grid.png and the cells."""
 
@@ -93,24 +72,17 @@ class GuidanceSweepConfig(WalkConfig, ScoringConfig):
 
     def cell(self, guidance: Guidances, seed: int) -> EvaluateConfig:
         """The evaluation that fills a cell."""
-        shared = self.model_dump(include=set(EvaluateConfig.model_fields) - {"out"})
-        return EvaluateConfig(**shared, guidance=guidance, seed=seed)
+        return self.evaluation(EvaluateConfig, guidance=guidance, seed=seed)
 
     def problems(self) -> Iterator[str]:
         """Yield mistakes of any rule, and on the disk."""
         rows = self.rows()
-        stems = [stem(row.title) for row in rows]
-        for name in dict.fromkeys(s for s in stems if stems.count(s) > 1):
-            yield f"rules: two are called {name!r}; give one a name"
-        for field in ("scales", "seeds"):
-            if not getattr(self, field):
-                yield f"{field}: give at least one"
-        if len(set(self.seeds)) < len(self.seeds):
-            yield f"seeds: {self.seeds} names one twice, which would narrow the intervals"
+        if not self.scales:
+            yield "scales: give at least one"
         for row in self.rules:
             if "scale" in row.guidance.model_fields_set:
                 yield f"rules: {row.title}: guidance.scale has no effect, --scales gives the scales"
-        yield from unwritable("out", self.out)
+        yield from self.shared_problems("rules", [row.title for row in rows], self.columns())
         yield from self._source_problems()
         told: set[str] = set()
         for row in rows:
@@ -121,9 +93,8 @@ class GuidanceSweepConfig(WalkConfig, ScoringConfig):
                     yield f"rules: {row.title}: {problem}" if named else problem
 
     def _source_problems(self) -> Iterator[str]:
-        """The complaint about rules that have nothing to guide towards, or a source of pictures."""
+        """The complaint about rules that have nothing to guide towards."""
         if is_npz(self.source) or is_image_folder(self.source):
-            yield f"source: {self.source} holds pictures; a sweep draws them from a model"
             return
         try:
             if resolve(self.source).num_classes:
@@ -137,8 +108,3 @@ class GuidanceSweepConfig(WalkConfig, ScoringConfig):
                     "autoguidance alone can guide it"
                 )
                 return
-
-
-def stem(title: str) -> str:
-    """A title, fit for a file."""
-    return re.sub(r"[^\w.+-]+", "_", title)[:150]

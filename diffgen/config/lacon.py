@@ -82,8 +82,9 @@ class LaconConfig(Section):
     """Channels of the convolutions, a multiple of 4; none: 1/16 of the model's, 16 at least."""
     fusion: Fusion = "concat"
     """How the blocks' features are put together: side by side, or as a weighted sum."""
-    low: float = Field(default=0.05, ge=0, le=0.95)
-    """Smallest training time; times are uniform above it [0 to 1, 1 being pure noise]."""
+    low: float = Field(default=0.05, ge=0.001, le=0.95)
+    """Smallest training time, no smaller than a DDPM model's first step; times are uniform above it
+    [0 to 1, 1 being pure noise]."""
     class_dropout: float = Field(default=0.1, ge=0, le=1)
     """Share of images whose class the model is not told [0 to 1]."""
     optimizer: AlignerAdamWConfig = AlignerAdamWConfig()
@@ -174,6 +175,11 @@ class Settled(NamedTuple):
     source: Source
     replaced: str | None
     """The data's crop, where center stands in for it."""
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the data sets pictures apart, which the training does not see."""
+        return isinstance(self.data, ShapesConfig | DigitsConfig)
 
 
 def of_one_size(data: DataConfig) -> DataConfig:

@@ -1,42 +1,62 @@
 """The configuration of ``eval/lacon.py``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
-from pydantic_settings import CliPositionalArg
 
-from diffgen.config.aligners import aligners_folder
-from diffgen.config.base import Size
-from diffgen.config.constraints import ALIGNED, Form
+from diffgen.config.base import Section
+from diffgen.config.constraints import Form, aligners_place, missing_aligner, name_problems
 from diffgen.config.evaluate import EvaluateConfig
-from diffgen.config.lacon_cell import LaconCellConfig, LateConfig
-from diffgen.config.pictures import is_image_folder, is_npz
-from diffgen.config.sampling import Device, Dtype, SamplingConfig
-from diffgen.config.scoring import ScoringConfig
+from diffgen.config.guidance import CFGConfig, GuidanceConfig
 from diffgen.config.source import resolve
+from diffgen.config.sweep import Scale, SweepConfig
 from diffgen.config.train import unwritable
 from diffgen.errors import UserError
 
-Scale = Annotated[float, Field(ge=0, le=1e6)]
 Steps = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
 CLAIMED = ("edge", "mask", "palette")
 """Conditions that the claim of --evidence is about."""
 CLAIMED_SCALE = 1.0
 """The scale it is about, the default of a constraint."""
 
 
-class LaconSweepConfig(SamplingConfig, ScoringConfig):
+class LateConfig(Section):
+    """The late constraint of a cell."""
+
+    condition: str
+    """What the images shall match."""
+    scale: float
+    """Length of its steps."""
+    form: Form
+    """How its gradient is followed."""
+    until: float | None
+    """The time it ends at; none: the aligner's own."""
+    recurrence: int
+    """How often a step is walked at which it acts."""
+    aligner: str
+    """sha256 of the aligner's files."""
+
+
+class LaconCellConfig(EvaluateConfig):
+    """The evaluation of one cell: images under a late constraint, or unguided ones."""
+
+    conditions: dict[str, str]
+    """Conditions the images are measured against; sha256 of the maps of each."""
+    late: LateConfig | None
+    """None: unguided."""
+
+
+class LaconSweepConfig(SweepConfig):
     """Score a model under late constraints: does it meet held-out conditions, and at what cost?
 
     Image k is to match the map of held-out picture k, which is none of those that FID compares
     with. Cells that are there already are kept: the same command goes on where it was stopped.
     """
 
-    source: CliPositionalArg[str]
-    """Run folder, pipeline folder or hub id of the model."""
     conditions: list[str] = Field(default=["edge", "mask", "palette"])
     """What images shall match, separated by commas: edge, mask, stroke, palette, depth, or
     MODULE:NAME of your own. Each needs an aligner, see train/lacon.py."""
@@ -45,13 +65,20 @@ class LaconSweepConfig(SamplingConfig, ScoringConfig):
     scales: list[Scale] = Field(default=[0.5, 1.0, 2.0])
     """Scales of the constraint, separated by commas; 0, unguided, is drawn once for all
     [dimensionless]."""
+    guidance: GuidanceConfig = CFGConfig()
+    """How predictions are combined into a better one, before the constraint."""
     steps: list[Steps] = Field(default=[20])  # type: ignore[assignment]  # several, where one is
     """Steps from noise to image, separated by commas; the picture grid and the claim are of the
     first [count]."""
-    seeds: list[Seed] = Field(default=[0])
-    """Image k of a seed starts from the noise of (seed, k), the same for every cell; with several,
-    intervals are over seeds, and else over images."""
-    until: float | None = Field(default=None, ge=0, le=1)
+    labels: Literal["auto"] = "auto"
+    """Classes drawn: image k has that of held-out picture k where these have the model's classes,
+    else the classes are drawn in turn."""
+    floor: bool = True
+    """Score real images against other real ones too: always, for their maps are the conditions."""
+    profile: Literal["embedded"] | None = None
+    """A published convention, which sets how images are scored: embedded (diffgen's reader); others
+    draw random classes and leave no pictures for conditions. none: as the fields say."""
+    until: float | None = Field(default=None, ge=0, lt=1)
     """The time at which constraints end, 1 being pure noise; none: each aligner's own."""
     form: Form = "rms"
     """Step that a gradient is made: rms, of constant size (LaCon); ratio_rms, as large as the noise
@@ -60,17 +87,11 @@ class LaconSweepConfig(SamplingConfig, ScoringConfig):
     recurrence: int = Field(default=1, ge=1)
     """How often a step is walked at which a constraint acts, with fresh noise between [count]."""
     num_images: int = Field(default=256, ge=8)
-    """Images drawn a cell, and real ones; as many others are the conditions [count]."""
-    vae: str | None = None
-    """Folder or hub id of the VAE that decodes a model of latents; none: the one it comes with."""
-    size: Size | None = None
-    """HEIGHTxWIDTH everything is drawn at [pixels]; none: as trained."""
+    """Images of a cell, and real ones they are compared with; as many other real ones are the
+    conditions. A cell draws up to 64 more of other noise, and under a constraint the first of them
+    again under another picture's map; 96 are drawn for the time [count]."""
     pictures: int = Field(default=8, ge=1, le=64)
     """Images of every cell that the picture grid shows, the first ones [count]."""
-    device: Device = "auto"
-    """Where to compute; auto: a GPU if there is one."""
-    dtype: Dtype = "fp32"
-    """Arithmetic of the model; bf16 needs a GPU."""
     out: Path = Path("lacon-sweep")
     """Folder for sweep.json, sweep.md, plot.png, grid.png and the cells."""
     evidence: Path | None = None
@@ -84,15 +105,10 @@ class LaconSweepConfig(SamplingConfig, ScoringConfig):
         """The scales of constraints, each once, ascending; without 0."""
         return sorted({scale for scale in self.scales if scale})
 
-    def every_steps(self) -> list[int]:
-        """The numbers of steps, each once, in the order given."""
-        return list(dict.fromkeys(self.steps))
-
-    def cell(self, steps: int, seed: int, conditions: list[str]) -> LaconCellConfig:
-        """The evaluation that fills an unguided cell, measured against ``conditions``."""
-        shared = self.model_dump(include=set(EvaluateConfig.model_fields) - {"out", "steps"})
-        names = sorted(conditions)
-        return LaconCellConfig(**shared, steps=steps, seed=seed, conditions=names, late=None)
+    def cell(self, steps: int, seed: int, maps: Mapping[str, str]) -> LaconCellConfig:
+        """The evaluation that fills an unguided cell; ``maps``: digests of them, by condition."""
+        more = {"steps": steps, "seed": seed, "conditions": maps, "late": None}
+        return self.evaluation(LaconCellConfig, **more)
 
     def late(self, condition: str, scale: float, aligner: str) -> LateConfig:
         """The constraint of a guided cell; ``aligner``: a digest of it."""
@@ -101,68 +117,37 @@ class LaconSweepConfig(SamplingConfig, ScoringConfig):
 
     def problems(self) -> Iterator[str]:
         """Yield mistakes of the sweep, of any cell, and on the disk."""
-        for field in ("conditions", "steps", "seeds"):
-            given = getattr(self, field)
-            if not given:
-                yield f"{field}: give at least one"
-            if len(set(given)) < len(given):
-                yield f"{field}: {given} names one twice"
+        if not self.conditions:
+            yield "conditions: give at least one"
+        if not self.steps or len(set(self.steps)) < len(self.steps):
+            yield f"steps: give at least one, each once, not {self.steps}"
         if not self.columns():
             yield f"scales: {self.scales} holds none above 0, so that no constraint acts"
         if not self.floor:
             yield "floor: no leaves no pictures that conditions can be taken from; leave it out"
-        if self.labels != "auto":
-            told = f", as profile {self.profile} has it" if self.profile else ""
+        if self.reference == "digits":
             yield (
-                f"labels: {self.labels}{told}, but image k has the class of held-out picture k; "
-                "leave it out"
+                "reference: digits has too few held-out pictures for conditions beside those of "
+                "FID; give shapes, or a folder or .npz of pictures"
             )
-        yield from unwritable("out", self.out)
+        yield from self.shared_problems("conditions", self.conditions, self.columns())
         yield from self._evidence_problems()
-        if is_npz(self.source) or is_image_folder(self.source):
-            yield f"source: {self.source} holds pictures; a sweep draws them from a model"
-            return
-        yield from self._aligner_problems()
-        seen: set[str] = set()
-        for steps in self.every_steps():
-            for problem in self.cell(steps, 0, self.conditions).problems():
-                if problem not in seen:
-                    seen.add(problem)
-                    yield problem
-
-    def _aligner_problems(self) -> Iterator[str]:
-        """Yield conditions nobody knows, and such without an aligner."""
         for name in self.conditions:
-            if ":" not in name and name not in ALIGNED:
-                yield (
-                    f"conditions: {name!r} is unknown; known are {', '.join(ALIGNED)}, or give "
-                    "MODULE:NAME of your own"
-                )
-        try:
+            yield from name_problems("conditions", name)
+        with suppress(UserError):  # the cell's own complaint tells that there is no such model
             place = self.aligner_folder()
-        except UserError:
-            return  # the cell's own complaint tells it
-        for name in self.conditions:
-            if name in ALIGNED and not (place / name / "aligner" / "config.json").is_file():
-                yield self.no_aligner(name, place / name)
-
-    def no_aligner(self, name: str, place: Path) -> str:
-        """The complaint about condition ``name``, whose aligner should be in ``place``."""
-        return (
-            f"conditions: {name} has no aligner in {place}; train one with: "
-            f"python train/lacon.py {self.source} --condition {name}"
-        )
+            for name in self.conditions:
+                yield from missing_aligner("conditions", name, place, self.source)
+        problems = [self.cell(steps, 0, {}).problems() for steps in self.steps]
+        yield from dict.fromkeys(chain.from_iterable(problems))
 
     def aligner_folder(self) -> Path:
         """Where the aligners are, each in a folder of its condition.
 
         Raises:
-            UserError: there is no such model.
+            UserError: there is no such model, or it is one of the hub and no folder is given.
         """
-        if self.aligners is not None:
-            return self.aligners
-        source = resolve(self.source)
-        return aligners_folder(source, str(source.pipeline))
+        return aligners_place(self.aligners, resolve(self.source), self.source)
 
     def _evidence_problems(self) -> Iterator[str]:
         """Yield why there can be no claim."""
@@ -174,11 +159,6 @@ class LaconSweepConfig(SamplingConfig, ScoringConfig):
             yield f"evidence: {self.evidence} is a folder; name a file, {self.evidence}/lacon.json"
         else:
             yield from unwritable("evidence", self.evidence.parent)
-        if CLAIMED_SCALE not in self.columns():
-            yield f"evidence: the claim is about scale {CLAIMED_SCALE:g}; add it to scales"
-        for name in CLAIMED:
-            if name not in self.conditions:
-                yield f"evidence: the claim is about {name} too; add it to conditions"
-        for folder in self.also:
-            if not (folder / "sweep.json").is_file():
-                yield f"also: {folder} holds no sweep.json; finish that sweep first"
+        if CLAIMED_SCALE not in self.scales or not set(CLAIMED) <= set(self.conditions):
+            what = f"conditions {', '.join(CLAIMED)} at scale {CLAIMED_SCALE:g}"
+            yield f"evidence: the claim is about {what}; add those that are missing"

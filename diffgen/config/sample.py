@@ -55,7 +55,7 @@ class SampleConfig(ConstraintsConfig, SamplingConfig):
             )
             yield from position_problems(source, self)
             yield from guidance_problems(self, source, self.size)
-            yield from constraint_problems(self, source, self.size, self.num_images)
+            yield from constraint_problems(self, source, self.source, self.size, self.num_images)
             class_indices(self.classes, source)
         except UserError as error:
             yield str(error)

@@ -47,7 +47,8 @@ class LoopConfig(Section):
     sample_images: int = Field(default=20_480, ge=0)
     """Draw a preview this often; 0: never [images seen]."""
     checkpoint_images: int = Field(default=7_680, ge=1)
-    """Save a checkpoint, and export the averaged weights, this often [images seen]."""
+    """Save a checkpoint this often; a model's averaged weights are exported then too [images
+    seen]."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints kept [count]."""
 

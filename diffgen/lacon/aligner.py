@@ -44,8 +44,8 @@ class Aligner(ModelMixin, ConfigMixin):
             least.
         fusion: "concat" puts the taps side by side; "mix" adds them, weighted by a softmax.
         backbone: digest of the weights it was trained on.
-        image_std: standard deviation of the model's training images, as it sees them; scale 1 of
-            a constraint moves x0 by so much.
+        image_std: standard deviation of images like the model's, as it sees them; scale 1 of a
+            constraint moves x0 by so much.
         until: time at which its constraints end, see ``curve.cut_off``.
         r2: its R^2 on pictures it was not trained on, by time as text.
 
@@ -123,3 +123,8 @@ class Aligner(ModelMixin, ConfigMixin):
     def blocks(self) -> tuple[int, ...]:
         """Blocks of the model whose features it reads."""
         return tuple(self.config.blocks)
+
+    @property
+    def low(self) -> float:
+        """The smallest time it was trained at, the first of ``r2``; 0: that is not known."""
+        return min(map(float, self.config.r2 or {}), default=0.0)

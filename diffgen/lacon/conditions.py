@@ -6,10 +6,10 @@ more value of ``Condition``:
     sketch = Condition("sketch", channels=1, binary=True, find=my_sketches, fidelity=EDGE_F1)
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,6 +23,8 @@ EDGE_F1 = Fidelity("edge_f1", True, edge_f1)
 IOU = Fidelity("iou", True, iou)
 COLOUR_ERROR = Fidelity("colour_error", False, colour_error)
 DEPTH_ERROR = Fidelity("depth_error", False, mean_error)
+SLACK = 1e-3
+"""By how much rounding may take a map's values out of their range."""
 
 
 def averaged(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -42,10 +44,14 @@ def unchanged(maps: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Condition:
-    """A kind of map, and how it is found, aimed at and compared."""
+    """A kind of map, and how it is found, aimed at and compared.
+
+    Raises:
+        ValueError: a name that is none of a folder, or a number of channels that is no picture's.
+    """
 
     name: str
-    """In commands and folders."""
+    """In commands and folders: letters, digits, _ and -."""
     channels: int
     """Of a map: 1, or the 3 of colours."""
     binary: bool
@@ -62,17 +68,45 @@ class Condition:
     shrink: Callable[[Tensor, tuple[int, int]], Tensor] = averaged
     """Maps to the model's own size, that of its latents."""
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w-]+", self.name):
+            raise ValueError(f"name {self.name!r} must consist of letters, digits, _ and -")
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels of {self.name} must be 1 or 3, not {self.channels}")
+
+    @property
+    def lowest(self) -> int:
+        """The least value of a map; the greatest is 1."""
+        return 0 if self.binary else -1
+
+    def spans(self, maps: Tensor) -> bool:
+        """Whether all values of ``maps`` lie in the range stated, which NaN does not."""
+        low, high = maps.aminmax()
+        return bool((low >= self.lowest - SLACK) & (high <= 1 + SLACK))
+
     def of(self, pictures: Tensor) -> Tensor:
         """The maps of ``pictures`` (B, 3, H, W) in [-1, 1].
 
         Raises:
-            UserError: it cannot be found in pictures.
+            UserError: it cannot be found in pictures, or ``find`` gives what is no such map.
         """
         if self.find is None:
             raise UserError(
                 f"condition: {self.name} cannot be found in pictures; it needs data that brings it"
             )
-        return self.find(pictures)
+        found, due = self.find(pictures), (len(pictures), self.channels, *pictures.shape[2:])
+        if not isinstance(found, Tensor):
+            came = f"a {type(found).__name__}"
+        elif found.shape != due or not found.is_floating_point():
+            came = f"{tuple(found.shape)} of {found.dtype}"
+        elif not self.spans(found):
+            came = f"values from {found.min():.3g} to {found.max():.3g}"
+        else:
+            return found
+        raise UserError(
+            f"condition: {self.name} is to be found as maps {due} of floating point in "
+            f"[{self.lowest}, 1], but there came {came}"
+        )
 
     def loss(self, predicted: Tensor, wanted: Tensor, weight: Tensor | None = None) -> Tensor:
         """How far ``predicted`` is from ``wanted``, both (B, channels, h, w): (B,), a sum.
@@ -109,9 +143,3 @@ DEPTH = Condition(
 )
 CONDITIONS = (EDGE, MASK, STROKE, PALETTE, DEPTH)
 """Those diffgen brings."""
-
-
-def correlation(found: Tensor, wanted: Tensor) -> float:
-    """R^2 of maps (B, C, H, W): 1 less the squared error over that of the mean map."""
-    spread = (wanted - wanted.mean(dim=0, keepdim=True)).square().sum()
-    return 1 - float((found - wanted).square().sum() / spread.clamp(min=torch.finfo().tiny))

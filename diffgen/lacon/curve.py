@@ -1,74 +1,74 @@
 """How much of a condition an aligner reads at each time, and where constraints may end."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffgen.lacon.aligner import Aligner
-from diffgen.lacon.conditions import Condition, correlation
+from diffgen.lacon.conditions import Condition
 from diffgen.sampling.guided import Denoiser
 
 TIMES = tuple(k / 20 for k in range(1, 21))
 ENOUGH = 0.9
 """Share of the best R^2."""
+BATCH = 64
+"""Pictures that are read at once."""
+
+
+class Examples(NamedTuple):
+    """Pictures that an aligner is tried on, and all that goes with them."""
+
+    denoiser: Denoiser
+    """The model; its position seeds, if any, are those of the N pictures."""
+    x0: Tensor
+    """(N, C, h, w) as the model sees them."""
+    maps: Tensor
+    """(N, channels, h, w)."""
+    labels: Tensor
+    """(N,) int64, the model's."""
+    noise: Tensor
+    """Like ``x0``, unit normal."""
+
+    def part(self, which: slice) -> "Examples":
+        """Some of them."""
+        seeds = self.denoiser.position_seeds
+        denoiser = self.denoiser._replace(position_seeds=seeds and seeds[which])
+        tensors = (self.x0, self.maps, self.labels, self.noise)
+        return Examples(denoiser, *(tensor[which] for tensor in tensors))
+
+    def noisy(self, t: float) -> Tensor:
+        """x_t (N, C, h, w) at time ``t``."""
+        alpha, sigma = self.denoiser.levels(t)
+        return alpha * self.x0 + sigma * self.noise
 
 
 @torch.no_grad()
-def read_maps(
-    denoiser: Denoiser,
-    aligner: Aligner,
-    condition: Condition,
-    x_t: Tensor,
-    t: float,
-    labels: Tensor,
-    batch_size: int = 64,
-) -> Tensor:
-    """The maps (N, channels, h, w) that the aligner reads from ``x_t`` (N, C, h, w) at time ``t``.
-
-    Args:
-        denoiser: the model the aligner belongs to; its position seeds, if any, are those of the N.
-        labels: (N,).
-    """
+def read_maps(examples: Examples, aligner: Aligner, condition: Condition, t: float) -> Tensor:
+    """The maps (N, channels, h, w) that the aligner reads at time ``t``."""
     read = []
-    for first in range(0, len(x_t), batch_size):
-        part = slice(first, first + batch_size)
-        seeds = denoiser.position_seeds
-        some = denoiser._replace(position_seeds=seeds if seeds is None else seeds[part])
-        seen = some.observed(x_t[part], t, labels[part], None, aligner.blocks)[1]
+    for first in range(0, len(examples.x0), BATCH):
+        some = examples.part(slice(first, first + BATCH))
+        seen = some.denoiser.observed(some.noisy(t), t, some.labels, None, aligner.blocks)[1]
         read.append(condition.shown(aligner(seen)))
     return torch.cat(read)
 
 
-def r2_curve(
-    denoiser: Denoiser,
-    aligner: Aligner,
-    condition: Condition,
-    x0: Tensor,
-    maps: Tensor,
-    labels: Tensor,
-    noise: Tensor,
-    on_time: Callable[[], object] = lambda: None,
-    times: Iterable[float] = TIMES,
-    batch_size: int = 64,
-) -> dict[str, float]:
-    """R^2 of what the aligner reads, at each time, written as text for JSON.
+def r_squared(found: Tensor, wanted: Tensor) -> float:
+    """R^2 of maps (B, C, H, W), not all alike: 1 less the squared error over the mean map's."""
+    spread = (wanted - wanted.mean(dim=0)).square().sum()
+    return 1 - float((found - wanted).square().sum() / spread)
 
-    Args:
-        denoiser: as in ``read_maps``.
-        x0, noise: (N, C, h, w) pictures as the model sees them, and unit normal noise.
-        maps: (N, channels, h, w) their maps at that size.
-        labels: (N,).
-        on_time: called after each time.
-    """
-    curve = {}
-    for t in times:
-        alpha, sigma = denoiser.levels(t)
-        x_t = alpha * x0 + sigma * noise
-        found = read_maps(denoiser, aligner, condition, x_t, t, labels, batch_size)
-        curve[f"{t:g}"] = correlation(found, maps)
-        on_time()
-    return curve
+
+def r2_curve(
+    examples: Examples, aligner: Aligner, condition: Condition, times: Iterable[float]
+) -> dict[str, float]:
+    """R^2 of what the aligner reads, at each of the ``times``, written as text for JSON."""
+    return {
+        f"{t:g}": r_squared(read_maps(examples, aligner, condition, t), examples.maps)
+        for t in times
+    }
 
 
 def cut_off(r2: Mapping[str, float]) -> float:

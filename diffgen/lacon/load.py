@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from diffgen.config.stored import read_json
 from diffgen.errors import UserError
 from diffgen.lacon.aligner import Aligner
+from diffgen.lacon.conditions import Condition
 from diffgen.models.dit import DiT
 
 
@@ -26,20 +28,23 @@ def fingerprint(model: DiT) -> str:
     return digest.hexdigest()
 
 
-def load_aligner(folder: Path | str, model: DiT, field: str = "constraint") -> Aligner:
+def load_aligner(
+    folder: Path | str, model: DiT, field: str = "constraint", condition: Condition | None = None
+) -> Aligner:
     """The aligner in ``folder``, on the device of ``model``, in fp32, its weights frozen.
 
     Args:
         folder: where ``train/lacon.py`` put it, ``RUN/aligners/NAME``.
         model: the backbone it was trained on.
         field: the option it was asked for by, for complaints.
+        condition: what it is to read; None: whatever it reads.
 
     Raises:
-        UserError: there is none, it is damaged, or it belongs to another model.
+        UserError: there is none, it is damaged, or it belongs to another model or condition.
     """
     place = Path(folder) / "aligner"
-    if not (place / "config.json").exists():
-        raise UserError(f"{field}: {folder} holds no aligner (no aligner/config.json)")
+    missing = f"{folder} holds no aligner (no aligner/config.json)"
+    read_json(place / "config.json", field, missing)  # a damaged one diffusers seeks on the hub
     try:
         aligner, found = Aligner.from_pretrained(
             place, use_safetensors=True, output_loading_info=True
@@ -57,5 +62,11 @@ def load_aligner(folder: Path | str, model: DiT, field: str = "constraint") -> A
         raise UserError(
             f"{field}: {folder} is the aligner of another model, or of these weights at another "
             "time; train it again with train/lacon.py"
+        )
+    reads = (aligner.config.condition, aligner.config.channels)
+    if condition is not None and reads != (condition.name, condition.channels):
+        raise UserError(
+            f"{field}: {folder} is an aligner of {reads[0]} of {reads[1]} channels, but "
+            f"{condition.name} of {condition.channels} is asked for"
         )
     return aligner.requires_grad_(False).eval().to(model.device)

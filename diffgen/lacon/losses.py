@@ -58,6 +58,11 @@ class Aligned(Loss):
                 f"{stated.condition}, of {stated.channels}"
             )
         check_maps(name, self.wanted, (shape[0], channels, *shape[2:]))
+        if self.condition.binary and not self.condition.spans(self.wanted):
+            low, high = self.wanted.aminmax()
+            raise ValueError(
+                f"constraints: maps of {name} lie in [0, 1], but these in [{low:.3g}, {high:.3g}]"
+            )
         if self.weight is not None:
             check_maps(f"weight of {name}", self.weight, (shape[0], 1, *shape[2:]))
 

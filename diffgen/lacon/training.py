@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +11,10 @@ from diffgen.data.hub import HubStream
 from diffgen.data.order import Sample, TrainingData
 from diffgen.data.source import ImageSource
 from diffgen.lacon.conditions import Condition
+from diffgen.lacon.maps import Mapped, has_own_maps
 from diffgen.sampling.guided import Denoiser
 from diffgen.sampling.noise import position_seeds
 from diffgen.seeding import stream_generator
-
-
-@runtime_checkable
-class Mapped(Protocol):
-    """Images that bring maps of their own."""
-
-    def maps(self, index: int, /) -> dict[str, Tensor]:
-        """By name, each (1, H, W), of image ``index`` without augmentation."""
 
 
 class MappedSample(Sample, total=False):
@@ -31,26 +24,13 @@ class MappedSample(Sample, total=False):
     """(1, H, W) as the data has it."""
 
 
-def stored_maps(images: ImageSource | HubStream, condition: Condition) -> str | None:
-    """Name of the images' own maps of ``condition``; None: these are found in the pictures.
-
-    Raises:
-        UserError: they can be had in neither way.
-    """
-    own = condition.stored
-    if own is not None and isinstance(images, Mapped) and own in images.maps(0):
-        return own
-    if condition.find is None:
-        condition.of(torch.empty(0))  # says what it needs
-    return None
-
-
 class MappedData(TrainingData):
-    """Samples by their number in the training, with the data's own maps called ``stored``."""
+    """Samples by their number in the training, with the data's own maps where it has them."""
 
-    def __init__(self, images: ImageSource | HubStream, seed: int, stored: str | None) -> None:
+    def __init__(self, images: ImageSource | HubStream, seed: int, condition: Condition) -> None:
         super().__init__(images, seed)
-        self.stored = stored
+        # The name alone, for workers: a condition may hold functions that cannot be pickled.
+        self.stored = condition.stored if has_own_maps(images, condition) else None
 
     def __getitem__(self, number: int) -> MappedSample:
         sample = cast(MappedSample, super().__getitem__(number))
@@ -147,7 +127,8 @@ def model_labels(
 
     Args:
         data: names of the data's classes.
-        model: names of the model's classes; it may name none.
+        model: names of the model's classes; of one that names none, as many classes as the data has
+            are the data's, by their numbers.
         num_classes: of the model; 0: it knows no classes.
 
     Returns:
@@ -155,7 +136,7 @@ def model_labels(
     """
     if set(data) <= set(model):
         return [list(model).index(name) for name in data], True
-    if not model and 0 < len(data) <= num_classes:  # known by their numbers alone
+    if not model and len(data) == num_classes:
         return list(range(len(data))), True
     return [num_classes] * len(data), num_classes == 0
 

@@ -19,6 +19,11 @@ Constrain: TypeAlias = Callable[[Sequence[int]], Sequence[Constraint]]
 """What the images of these numbers shall match."""
 
 
+def unconstrained(numbers: Sequence[int]) -> Sequence[Constraint]:
+    """Nothing to match."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Batch:
     """Images ``numbers`` of a sampling run."""
@@ -71,7 +76,7 @@ def draw_batches(
     seed: int,
     batches: Iterable[range] | None = None,
     guide: DiffGenPipeline | None = None,
-    constrain: Constrain = lambda numbers: (),
+    constrain: Constrain = unconstrained,
     recurrence: int = 1,
 ) -> Iterator[Batch]:
     """Draw image k with label ``labels[k]`` from the noise of (seed, k), ``batch_size`` at a time.

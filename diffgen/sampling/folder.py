@@ -11,7 +11,7 @@ from diffgen.errors import UserError
 from diffgen.files import write_json
 
 # What a sidecar may say otherwise though its pictures are the same.
-FREE = ("out",)
+FREE = ("out", "constraint_checkpointing")
 BITS = ("weights", "guide_weights", "device", "dtype")
 
 

@@ -85,7 +85,7 @@ class TrainingState:
             raise UserError(
                 f"data: {folder} was trained on the classes {', '.join(saved)}, but the data now "
                 f"has {', '.join(self.class_names)}; bring the old ones back, or choose another "
-                "--out with --init"
+                "--out"
             )
 
     def _same_count(self, saved: int | None, folder: Path) -> None:
@@ -93,7 +93,7 @@ class TrainingState:
             raise UserError(
                 f"data: {folder} was trained on {saved} images, but the data now has "
                 f"{self.num_images}, so the run could not go on in its order; bring the old ones "
-                "back, or choose another --out with --init"
+                "back, or choose another --out"
             )
 
     def load(self, folder: Path) -> None:

@@ -28,7 +28,7 @@ class Hooks:
 
     sample: Callable[[TrainingState], object]
     """Draw a preview."""
-    checkpoint: Callable[[TrainingState], object]
+    checkpoint: Callable[[TrainingState], object] = lambda state: None
     """A checkpoint has been saved."""
 
 

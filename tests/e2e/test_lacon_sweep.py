@@ -1,4 +1,4 @@
-"""``eval/lacon.py`` as a user runs it, on a tiny model with untrained aligners."""
+"""``eval/lacon.py`` as a user runs it, on a tiny model with untrained aligners: its figures."""
 
 import json
 import shutil
@@ -9,24 +9,30 @@ import pytest
 import torch
 from PIL import Image
 
-import diffgen.sampling.batches as batches
 from diffgen.cli import main
-from diffgen.commands.lacon_sweep.aligners import stored_aligners
-from diffgen.commands.lacon_sweep.scorer import Scorer
-from diffgen.commands.lacon_sweep.wanted import Judge
-from diffgen.config.data import ShapesConfig
+from diffgen.commands.lacon_sweep import scorer
+from diffgen.commands.lacon_sweep.wanted import read_wanted
 from diffgen.config.lacon_sweep import LaconSweepConfig
 from diffgen.data.pixels import from_uint8, to_uint8
-from diffgen.data.source import build_images
 from diffgen.group import ALONE
-from diffgen.guidance import CFG, Constraint
+from diffgen.guidance import APG
 from diffgen.lacon.conditions import EDGE, MASK, PALETTE
 from diffgen.lacon.fidelity import colour_error, edge_f1
-from diffgen.lacon.load import load_aligner
-from diffgen.lacon.losses import Aligned
 from diffgen.pipeline import DiffGenPipeline
-from tests.e2e.forked import Running
-from tests.e2e.lacon_sweeps import COUNT, FAST, STEPS, make_run, save_aligner
+from tests.e2e.lacon_sweeps import (
+    COUNT,
+    FAST,
+    QUICK,
+    STEPS,
+    argv,
+    cell,
+    constraint,
+    draw,
+    held_out,
+    make_run,
+    save_aligner,
+    strip,
+)
 from tests.tiny import build
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -46,69 +52,15 @@ def swept(model, tmp_path_factory) -> Path:
     return out
 
 
-def argv(model: Path, out: Path, *more: str) -> list[str]:
-    asked = ["--conditions", "edge,mask", "--scales", "4,1", "--pictures", "3"]
-    return ["lacon-sweep", str(model), *asked, *FAST, "--out", str(out), *more]
-
-
-def cell(out: Path, name: str) -> dict:
-    return json.loads((out / f"cells/{name}-steps2-seed0.json").read_text())
-
-
-def strip(out: Path, name: str) -> torch.Tensor:
-    """The pictures of a cell, (n, 3, 16, 16) uint8."""
-    with Image.open(out / f"cells/{name}-steps2-seed0.png") as picture:
-        pixels = torch.from_numpy(np.array(picture.convert("RGB")))
-    return torch.stack(pixels.permute(2, 0, 1).chunk(pixels.shape[1] // 16, dim=-1))
-
-
-@pytest.fixture(scope="module")
-def wanted() -> tuple[torch.Tensor, list[int]]:
-    """The held-out pictures that conditions are of, after those that FID compares with."""
-    source = build_images(ShapesConfig(size="16x16"), "held_out")
-    items = [source[k] for k in range(COUNT, 2 * COUNT)]
-    return torch.stack([picture for picture, _ in items]), [label for _, label in items]
-
-
-@pytest.fixture(scope="module")
-def drawn(model, wanted):
-    """``drawn(constraints, numbers)``: pictures straight from the pipeline, by default settings."""
-    pipe = DiffGenPipeline.from_pretrained(model)
-    pipe.set_progress_bar_config(disable=True)
-    batches.set_up(pipe, LaconSweepConfig(source=str(model)).cell(STEPS, 0, []))
-
-    def draw(constraints, numbers=range(COUNT)) -> torch.Tensor:
-        x0 = pipe(
-            [wanted[1][n % COUNT] for n in numbers],
-            num_inference_steps=STEPS,
-            guidance=CFG(2.0),
-            seed=0,
-            image_numbers=list(numbers),
-            constraints=constraints,
-            output_type="latent",
-        ).images
-        return to_uint8(x0)
-
-    return draw
-
-
-def edges(model: Path, maps: torch.Tensor, scale: float) -> list[Constraint]:
-    """The constraint of a cell, put together by hand."""
-    pipe = DiffGenPipeline.from_pretrained(model)
-    aligner = load_aligner(model / "aligners/edge", pipe.transformer)
-    return [Constraint(Aligned(aligner, EDGE, maps), scale)]
-
-
-def test_table_plot_and_grid(swept):
+def test_the_table_has_a_line_a_scale_and_the_figures_of_the_cells(swept):
     lines = (swept / "sweep.md").read_text().splitlines()
-    assert lines[0].startswith("| condition | steps | scale | fidelity | control | FID | precision")
+    assert lines[0].startswith("| condition | steps | scale | fidelity | first 16 | control, first")
     assert [[part.strip() for part in line.split("|")[1:4]] for line in lines[2:10]] == [
         [name, steps, scale]
         for name in ("edge", "mask")
         for steps, scale in (("2", "unguided"), ("2", "1"), ("2", "4"), ("", "real"))
     ]
     sweep = json.loads((swept / "sweep.json").read_text())
-    assert sweep["schema"] == "diffgen-lacon-sweep/1"
     assert (sweep["scales"], sweep["steps"], sweep["seeds"]) == ([0.0, 1.0, 4.0], [2], [0])
     assert sweep["conditions"]["mask"]["read_by"] == "the embedded reader"
     assert sweep["conditions"]["edge"]["until"] == 0.3
@@ -119,21 +71,36 @@ def test_table_plot_and_grid(swept):
     assert edge["control"] is None
     stored = cell(swept, "mask-4")
     assert found["mask", 4.0]["fid"]["mean"] == stored["scores"]["fid"]
-    assert found["mask", 4.0]["fidelity"]["mean"] == stored["measured"]["fidelity"]["mask"]["mean"]
-    assert len(stored["measured"]["fidelity"]["mask"]["values"]) == COUNT
-    assert found["mask", 0.0]["times"]["mean"] == 1
-    assert found["mask", 4.0]["times"]["mean"] > 1
-    with Image.open(swept / "plot.png") as plot, Image.open(swept / "grid.png") as grid:
-        assert len(plot.convert("RGB").getcolors(2**24)) > 50
-        assert grid.height > 2 * 5 * 64
-        assert grid.width >= 3 * 64
+    assert found["mask", 4.0]["fidelity"] == stored["measured"]["fidelity"]["mask"]
     assert not list(swept.glob("cells/*.parts"))
 
 
-def test_unguided_cells_are_evaluations_of_the_same_images(swept, wanted, drawn, tmp_path):
-    pictures = drawn([])
+def test_real_pictures_are_held_against_their_own_maps_and_against_each_other(swept):
+    real = json.loads((swept / "sweep.json").read_text())["real"]["edge"]
+    pictures, _ = held_out()
+    ceiling = edge_f1(EDGE.of(from_uint8(to_uint8(pictures))), EDGE.of(pictures))
+    assert real["fidelity"]["mean"] == pytest.approx(float(ceiling.mean()))
+    assert real["fid"]["mean"] == cell(swept, "unguided")["floor"]["scores"]["fid"]
+
+
+def test_the_grid_shows_the_pictures_their_maps_and_the_images(swept):
+    with Image.open(swept / "grid.png") as picture:
+        grid = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    pictures, _ = held_out()
+    maps = (255 * EDGE.of(pictures)).to(torch.uint8).expand(-1, 3, -1, -1)
+    shown = to_uint8(pictures), maps, strip(swept, "unguided"), strip(swept, "edge-1")
+    for row, images in enumerate(shown):  # four times as large, below a title
+        top = 22 + row * (22 + 64 + 4)
+        seen = grid[:, top : top + 64 : 4, 4 : 4 + 3 * 64 : 4]
+        assert torch.equal(seen, torch.cat(list(images[:3]), dim=-1))
+    with Image.open(swept / "plot.png") as plot:
+        assert len(plot.convert("RGB").getcolors(2**24)) > 50
+
+
+def test_unguided_cells_are_evaluations_of_the_same_images(model, swept, tmp_path):
+    pictures = draw(model)
     assert torch.equal(strip(swept, "unguided"), pictures[:3])
-    np.savez(tmp_path / "x.npz", pictures.permute(0, 2, 3, 1).numpy(), np.array(wanted[1]))
+    np.savez(tmp_path / "x.npz", pictures.permute(0, 2, 3, 1).numpy(), np.array(held_out()[1]))
     again = ["eval", str(tmp_path / "x.npz"), "--num-images", str(COUNT), "--no-intervals"]
     assert main([*again, "--device", "cpu", "--out", str(tmp_path / "e.json")]) == 0
     scores, there = json.loads((tmp_path / "e.json").read_text())["scores"], cell(swept, "unguided")
@@ -142,131 +109,68 @@ def test_unguided_cells_are_evaluations_of_the_same_images(swept, wanted, drawn,
     assert there["labels"].startswith("as in the pictures of the conditions")
 
 
-def test_guided_cells_and_their_control_are_drawn_under_the_right_maps(model, swept, wanted, drawn):
-    maps, there = EDGE.of(wanted[0]), cell(swept, "edge-4")["measured"]
+def test_guided_cells_and_their_control_are_drawn_under_the_right_maps(model, swept):
+    maps, there = EDGE.of(held_out()[0]), cell(swept, "edge-4")["measured"]
     for name, given in (("fidelity", maps), ("control", maps.roll(-1, 0))):
-        pictures = drawn(edges(model, given, 4.0))
+        pictures = draw(model, constraint(model, EDGE, given, 4.0))
         values = edge_f1(EDGE.of(from_uint8(pictures)), maps)
-        assert there[name]["edge"]["values"] == pytest.approx(values.tolist(), abs=1e-6)
+        assert there[name]["edge"]["mean"] == pytest.approx(float(values.mean()), abs=1e-6)
     assert there["fidelity"] != there["control"]
 
 
-def test_variation_is_between_images_of_one_map_and_other_noise(model, swept, wanted, drawn):
-    guided = edges(model, EDGE.of(wanted[0]), 4.0)
-    first, again = (from_uint8(drawn(guided, range(k, k + COUNT))) for k in (0, COUNT))
-    found = cell(swept, "edge-4")["measured"]["variation"]
-    assert found["values"] == pytest.approx(colour_error(first, again).tolist(), abs=1e-6)
-    unguided = cell(swept, "unguided")["measured"]["variation"]["mean"]
-    assert 0 < found["mean"] < 1
-    assert found["mean"] != unguided
+def test_a_control_is_held_against_the_same_images(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(scorer, "AGAIN", 5)
+    one = ["--conditions", "edge", "--scales", "4"]
+    assert main(["lacon-sweep", str(model), *FAST, *one, "--out", str(tmp_path / "s")]) == 0
+    maps, there = EDGE.of(held_out()[0]), cell(tmp_path / "s", "edge-4")["measured"]
+    values = edge_f1(EDGE.of(from_uint8(draw(model, constraint(model, EDGE, maps, 4.0)))), maps)
+    for name, few in (("fidelity", values), ("first", values[:5])):
+        assert there[name]["edge"]["mean"] == pytest.approx(float(few.mean()), abs=1e-6)
+    assert "| control, first 5 |" in (tmp_path / "s/sweep.md").read_text()
 
 
-@pytest.fixture
-def counted(monkeypatch):
-    """Notes the images that are drawn: scale (0: unguided) and number of images."""
-    seen = []
-    call = DiffGenPipeline.__call__
-
-    def noting(self, *args, **options):
-        scales = [constraint.scale for constraint in options["constraints"]]
-        seen.append(((scales or [0])[0], len(options["image_numbers"])))
-        return call(self, *args, **options)
-
-    monkeypatch.setattr(DiffGenPipeline, "__call__", noting)
-    return seen
+def test_variation_is_between_images_of_one_map_and_other_noise(model, swept):
+    guided = constraint(model, EDGE, EDGE.of(held_out()[0]), 4.0)
+    parts = [range(k, k + COUNT) for k in (0, COUNT)]
+    first, again = (from_uint8(draw(model, guided, numbers=part)) for part in parts)
+    found = cell(swept, "edge-4")["measured"]["variation"]["mean"]
+    assert found == pytest.approx(float(colour_error(first, again).mean()), abs=1e-6)
+    assert 0 < found < 1
+    assert found != cell(swept, "unguided")["measured"]["variation"]["mean"]
 
 
-def of_cell(scale: float) -> list[tuple[float, int]]:
-    """What a guided cell draws: its images, as many again and under another map, and for time."""
-    return [(scale, 8)] * 6 + [(scale, 8), (0, 8)] * 3
-
-
-def same(this: Path, other: Path) -> bool:
-    """Whether two sweeps have the same figures, but for what was timed."""
-
-    def read(out: Path) -> dict:
-        sweep = json.loads((out / "sweep.json").read_text())
-        del sweep["settings"]["out"], sweep["processes"]
-        for one in sweep["cells"]:
-            for figures in (one["figures"], *one["seeds"]):
-                del figures["seconds"], figures["times"]
-        return sweep
-
-    return read(this) == read(other)
-
-
-def test_the_same_command_goes_on_and_a_new_aligner_redraws_its_own_cells(
-    model, swept, tmp_path, counted, capsys
-):
-    copy, out = shutil.copytree(model, tmp_path / "model"), shutil.copytree(swept, tmp_path / "s")
-    run = argv(copy, out)
-    assert main(run) == 0
-    assert counted == []
-    (out / "cells/mask-4-steps2-seed0.json").unlink()
-    assert main(run) == 0
-    assert counted == of_cell(4.0)
-    counted.clear()
-    pipe = DiffGenPipeline.from_pretrained(copy)
-    save_aligner(pipe, EDGE, copy / "aligners", seed=1)
-    assert main(run) == 0
-    assert counted == of_cell(1.0) + of_cell(4.0)
-    assert "2 cells of other settings" in capsys.readouterr().err
-
-
-def test_a_stopped_cell_loses_nothing(model, swept, tmp_path, counted, monkeypatch, capsys):
-    measure = Judge.fidelity
-
-    def stopped(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Judge, "fidelity", stopped)
-    run = argv(model, tmp_path / "s")
-    assert main(run) == 130
-    assert list(tmp_path.glob("s/cells/unguided-*.parts/*/*.safetensors"))
-    assert counted == [(0, 8)] * 4
-    monkeypatch.setattr(Judge, "fidelity", measure)
-    counted.clear()
-    assert main(run) == 0
-    assert counted == [(0, 8)] * 6 + 2 * [*of_cell(1.0), *of_cell(4.0)]
-    assert same(tmp_path / "s", swept)
-
-
-def test_processes_share_the_cells_of_the_script(model, swept, tmp_path):
-    _, *given = argv(model, tmp_path / "s")
-    run = Running("eval/lacon.py", *given, folder=tmp_path, world=2)
-    assert run.codes == [0, 0], run.said
-    assert cell(tmp_path / "s", "edge-4")["processes"] == 2
-    assert same(tmp_path / "s", swept)
-
-
-def test_another_pictures_map_is_that_of_the_next_one_and_the_class_stays(model, tmp_path):
-    config = LaconSweepConfig(
-        source=str(model), conditions=["mask"], num_images=COUNT, device="cpu", out=tmp_path
-    )
-    stored = stored_aligners(config)
-    scorer = Scorer(stored, config.cell(STEPS, 0, ["mask"]), ALONE, tmp_path / "real.parts")
-    late = config.late("mask", 1.0, stored["mask"].digest)
-    own, other = (scorer.plan(late, shift) for shift in (0, 1))
-
-    def maps(plan, number: int) -> torch.Tensor:
-        return plan.constrain([number])[0].loss.wanted
-
-    assert torch.equal(maps(other, 3), maps(own, 4))
-    assert torch.equal(maps(other, COUNT - 1), maps(own, 0))
-    assert torch.equal(maps(own, COUNT + 2), maps(own, 2))
-    assert other.labels == own.labels
-    assert own.of([COUNT + 1]) == {COUNT + 1: own.labels[1]}
-
-
-def test_other_sizes_guidance_and_forms(model, tmp_path):
+def test_every_number_of_steps_and_every_seed_is_drawn(model, tmp_path):
     out = tmp_path / "s"
-    more = ["--size", "24x16", "--guidance.kind", "apg", "--form", "ratio_rms", "--until", "0.5"]
-    more += ["--conditions", "palette", "--scales", "0.5", "--recurrence", "2"]
-    assert main(["lacon-sweep", str(model), *FAST, "--out", str(out), *more]) == 0
-    late = cell(out, "palette-0.5")["settings"]["late"]
-    assert (late["form"], late["until"], late["recurrence"]) == ("ratio_rms", 0.5, 2)
-    with Image.open(out / "cells/palette-0.5-steps2-seed0.png") as picture:
-        assert picture.size == (8 * 16, 24)
+    asked = ["--conditions", "palette", "--scales", "4", "--steps", "3,2", "--seeds", "0,1"]
+    run = ["lacon-sweep", str(model), *QUICK, *asked, "--pictures", "2", "--out", str(out)]
+    assert main(run) == 0
+    guided = constraint(model, PALETTE, PALETTE.of(held_out()[0]), 4.0)
+    for steps in (3, 2):
+        for seed in (0, 1):
+            for name, constraints in (("unguided", []), ("palette-4", [guided])):
+                pictures = draw(model, *constraints, num_inference_steps=steps, seed=seed)
+                assert torch.equal(strip(out, name, steps, seed), pictures[:2])
+    sweep = json.loads((out / "sweep.json").read_text())
+    for one in sweep["cells"]:
+        fids = [seen["fid"]["mean"] for seen in one["seeds"]]
+        assert one["figures"]["fid"]["mean"] == pytest.approx(sum(fids) / 2)
+        assert fids[0] != fids[1]
+    assert sweep["intervals"].startswith("95 %, by Student's t over seeds")
+
+
+def test_size_guidance_form_end_and_recurrence_reach_the_pictures(model, tmp_path):
+    out = tmp_path / "s"
+    more = ["--size", "24x16", "--guidance.kind", "apg", "--form", "ratio_rms", "--until", "0.6"]
+    more += ["--conditions", "palette", "--scales", "0.5", "--recurrence", "2", "--steps", "3"]
+    assert main(["lacon-sweep", str(model), *QUICK, *more, "--out", str(out)]) == 0
+    asked = {"form": "ratio_rms", "until": 0.6}
+    sized = {"height": 24, "width": 16, "num_inference_steps": 3, "guidance": APG()}
+    maps = PALETTE.of(held_out("24x16")[0])
+    found = strip(out, "palette-0.5", steps=3)
+    for recurrence, changes, same in ((2, {}, True), (1, {}, False), (2, {"until": 0.7}, False)):
+        one = constraint(model, PALETTE, maps, 0.5, **{**asked, **changes})
+        pictures = draw(model, one, recurrence=recurrence, **sized)
+        assert torch.equal(found, pictures[:8]) == same
 
 
 def test_models_of_latents_and_a_folder_of_pictures(make_vae, work, tmp_path):
@@ -282,8 +186,56 @@ def test_models_of_latents_and_a_folder_of_pictures(make_vae, work, tmp_path):
     run = ["lacon-sweep", str(tmp_path / "model"), "--conditions", "edge", *FAST, *more]
     assert main([*run, "--out", str(tmp_path / "s")]) == 0
     found = cell(tmp_path / "s", "edge-1")
-    assert found["measured"]["real"]["edge"]["mean"] == 1  # these pictures have 8 bits already
+    real = found["measured"]["real"]["edge"]["fidelity"]["mean"]
+    assert real == 1  # these pictures have 8 bits already
     assert found["labels"] == "the classes in turn"
+
+
+@pytest.fixture
+def opened(model, tmp_path):
+    """A scorer for masks, its unguided cell and a guided one."""
+    config = LaconSweepConfig(
+        source=str(model), conditions=["mask"], num_images=COUNT, device="cpu", out=tmp_path
+    )
+    wanted = read_wanted(config)
+    free = config.cell(STEPS, 0, {"mask": wanted.conditions["mask"].digest})
+    guided = free.model_copy(update={"late": config.late("mask", 1.0, "digest")})
+    return scorer.Scorer(wanted, free, ALONE, tmp_path / "real.parts"), free, guided
+
+
+def test_another_pictures_map_is_that_of_the_next_one_and_the_class_stays(opened):
+    found, _, guided = opened
+    own, other = (found.plan(guided, shift) for shift in (0, 1))
+    maps = MASK.of(held_out()[0])
+
+    def of(plan, number: int) -> torch.Tensor:
+        return plan.constrain([number])[0].loss.wanted
+
+    assert torch.equal(of(other, 3), of(own, 4))
+    assert torch.equal(of(other, COUNT - 1), of(own, 0))
+    assert torch.equal(of(own, COUNT + 2), of(own, 2))
+    assert of(own, 2).shape == maps[2:3].shape
+    assert other.labels == own.labels
+    assert own.of([COUNT + 1]) == {COUNT + 1: own.labels[1]}
+
+
+def test_costs_are_told_by_turns_since_machines_slow_down(opened, monkeypatch):
+    """A clock by which a constraint takes three times as long, and each batch twice the last."""
+    found, free, guided = opened
+    now, slow = [0.0], [1.0]
+    call = DiffGenPipeline.__call__
+
+    def ticking(self, *args, **options):
+        now[0] += slow[0] * (3 if options["constraints"] else 1)
+        slow[0] *= 2
+        return call(self, *args, **options)
+
+    monkeypatch.setattr(DiffGenPipeline, "__call__", ticking)
+    monkeypatch.setattr(scorer, "perf_counter", lambda: now[0])
+    cost = found.cost(guided, found.plan(guided))
+    assert cost["times"]["mean"] == 3 / 2  # grouped it would be 3 / 8
+    assert cost["seconds"]["mean"] == 3 * 4 / 16
+    assert found.cost(free, found.plan(free))["times"]["mean"] == 1
 
 
 def test_a_claim_of_two_models(model, tmp_path, capsys):
@@ -295,6 +247,7 @@ def test_a_claim_of_two_models(model, tmp_path, capsys):
     (other / "config.yaml").write_text("seed: 3\n")
     for condition in (EDGE, MASK, PALETTE):
         save_aligner(pipe, condition, other / "aligners")
+    (other / "aligners/edge/config.yaml").write_text("condition: edge\nwidth: 8\ndevice: cpu\n")
     few = ["--scales", "1", *FAST, "--num-images", "12"]
     assert main(["lacon-sweep", str(other), *few, "--out", str(tmp_path / "b")]) == 0
     file = tmp_path / "lacon.json"
@@ -304,4 +257,9 @@ def test_a_claim_of_two_models(model, tmp_path, capsys):
     assert claim["seeds"] == [5, 3]
     assert f"claim {file}: {claim['verdict']}" in capsys.readouterr().out
     assert len(claim["data"]["models"]) == 2
+    first = f"runs/{model.name}"
+    assert claim["commands"][0] == f"python train/dit.py --out {first} --seed 5 --model.depth 2"
+    assert claim["commands"][4].startswith(f"python eval/lacon.py {first} --out a ")
+    assert "python train/lacon.py runs/other --condition edge --width 8" in claim["commands"]
+    assert str(tmp_path) not in file.read_text()
     assert main(["evidence", str(file)]) == 0

@@ -13,28 +13,17 @@ from diffgen.lacon.conditions import (
     CONDITIONS,
     DEPTH,
     EDGE,
-    EDGE_F1,
     MASK,
     PALETTE,
     STROKE,
-    Condition,
     averaged,
-    correlation,
     strongest,
 )
-from diffgen.lacon.fidelity import edge_f1, iou
+from diffgen.lacon.fidelity import iou
 from diffgen.lacon.saliency import otsu
 
 FOUND = [EDGE, MASK, STROKE, PALETTE]
 SIZES = [(32, 32), (33, 47), (64, 24), (8, 8)]
-
-
-def bright(pictures: Tensor) -> Tensor:
-    """A user's condition: where a picture is bright."""
-    return (pictures.mean(dim=1, keepdim=True) > 0).float()
-
-
-BRIGHT = Condition("bright", channels=1, binary=True, find=bright, fidelity=EDGE_F1)
 
 
 def shapes(count: int, height: int, width: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -253,8 +242,6 @@ class TestShrinking:
         maps[..., 5] = 1
         assert strongest(maps, (4, 4))[0, 0, 0].tolist() == [0, 1, 0, 0]
         assert averaged(maps, (4, 4))[0, 0, 0].tolist() == [0, 0.25, 0, 0]
-        assert EDGE.shrink is strongest
-        assert MASK.shrink is averaged
 
     def test_at_the_models_own_size_they_are_as_they_are(self):
         maps = torch.rand(1, 3, 8, 12)
@@ -281,17 +268,3 @@ class TestLosses:
         found, wanted = torch.full((1, 3, 1, 2), 0.5), torch.zeros(1, 3, 1, 2)
         weight = torch.tensor([0.0, 2.0]).view(1, 1, 1, 2)
         assert PALETTE.loss(found, wanted, weight).tolist() == [0.75]
-
-
-def test_a_users_condition_finds_maps():
-    images, _ = shapes(4, 16, 16)
-    assert torch.equal(BRIGHT.of(images), bright(images))
-    assert BRIGHT.fidelity.measure is edge_f1
-
-
-def test_correlation_is_1_of_the_truth_and_0_of_the_mean_map():
-    wanted = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    assert correlation(wanted, wanted) == 1
-    mean = wanted.mean(dim=0, keepdim=True).expand_as(wanted)
-    assert correlation(mean, wanted) == pytest.approx(0, abs=1e-6)
-    assert correlation(2 * mean - wanted, wanted) == pytest.approx(-3, abs=1e-5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffgen.lacon.conditions import COLOUR_ERROR, CONDITIONS, DEPTH_ERROR, EDGE_F1, IOU
+from diffgen.lacon.conditions import CONDITIONS
 from diffgen.lacon.fidelity import colour_error, edge_f1, iou, mean_error
 
 
@@ -107,9 +107,3 @@ def test_each_picture_is_measured_by_itself():
         for k in range(4):
             alone = measure(found[k : k + 1], wanted[k : k + 1])
             torch.testing.assert_close(alone, together[k : k + 1])
-
-
-def test_names_and_directions():
-    facts = {fidelity.name: fidelity.higher for fidelity in (EDGE_F1, IOU, COLOUR_ERROR)}
-    assert facts == {"edge_f1": True, "iou": True, "colour_error": False}
-    assert (DEPTH_ERROR.name, DEPTH_ERROR.higher) == ("depth_error", False)

@@ -1,6 +1,7 @@
 """Aligners on the disk: which model they belong to, and damage."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from diffgen.errors import UserError
 from diffgen.lacon.aligner import Aligner
+from diffgen.lacon.conditions import EDGE, EDGE_F1, MASK, Condition
 from diffgen.lacon.load import fingerprint, load_aligner
 from tests.tiny import build
 
@@ -84,6 +86,13 @@ class TestLoading:
         with pytest.raises(UserError, match=r"constraint: .*mask is the aligner of another model"):
             load_aligner(folder, other)
 
+    def test_one_of_another_condition_is_refused(self, folder, model):
+        assert load_aligner(folder, model, condition=MASK).config.condition == "mask"
+        for other in (EDGE, Condition("mask", 3, True, None, EDGE_F1)):
+            said = f"mask of 1 channels, but {other.name} of {other.channels} is asked for"
+            with pytest.raises(UserError, match=f"wish: .* is an aligner of {said}"):
+                load_aligner(folder, model, "wish", other)
+
     def test_a_missing_folder_is_named(self, model, tmp_path):
         with pytest.raises(UserError, match=r"wish: .*nowhere holds no aligner"):
             load_aligner(tmp_path / "nowhere", model, "wish")
@@ -131,7 +140,7 @@ def write(text):
 
 
 DAMAGE = [
-    *(remove, cut, empty, lose_one, add_one, write("{"), write("{}"), write("null")),
+    *(remove, cut, empty, lose_one, add_one, write("{"), write("{}"), write("null"), write("[]")),
     *(state(width=24), state(fusion="mix"), state(fusion="sum"), state(hidden_size="wide")),
     *(state(blocks=3), state(hidden_size=-4)),
 ]
@@ -144,7 +153,8 @@ def test_a_damaged_one_is_named_in_one_line(folder, model, tmp_path, damage):
     with pytest.raises(UserError) as caught:
         load_aligner(copy, model)
     message = str(caught.value)
-    assert message.startswith(f"constraint: {copy / 'aligner'} cannot be loaded: ")
+    kind = "(cannot be (loaded|read): .|is not a JSON object$)"
+    assert re.match(f"constraint: {copy}/aligner(/config.json)? {kind}", message)
     assert "\n" not in message
 
 

@@ -180,6 +180,13 @@ class TestAligned:
         with pytest.raises(ValueError, match=r"weight of mask is \(2, 1, 8, 11\)"):
             Aligned(aligner, MASK, torch.zeros(1, 1, 8, 12), weight[..., 1:]).check(SHAPE)
 
+    def test_binary_maps_lie_between_0_and_1(self):
+        aligner = fresh(build(), MASK)
+        for wanted in (torch.full((1, 1, 8, 12), -0.1), torch.full((1, 1, 8, 12), 255.0)):
+            with pytest.raises(ValueError, match=r"maps of mask lie in \[0, 1\], but these in \["):
+                Aligned(aligner, MASK, wanted).check(SHAPE)
+        Aligned(aligner, MASK, torch.ones(1, 1, 8, 12, dtype=torch.bool)).check(SHAPE)
+
     def test_an_aligner_of_another_condition_is_refused(self):
         loss = Aligned(fresh(build(), PALETTE), EDGE, maps(EDGE, 2, (8, 12)))
         with pytest.raises(ValueError, match="edge has 1 channels, but the aligner reads palette"):

@@ -7,9 +7,8 @@ from diffgen.guidance import Constraint
 from diffgen.guidance.late import rms
 from diffgen.lacon.conditions import EDGE, MASK, PALETTE
 from diffgen.lacon.losses import Aligned, LowResolution
-from diffgen.sampling.guided import GuidedDenoiser
 from tests.aligners import fresh, maps, wish
-from tests.late import LABELS, RULES, SOLVERS, X_T, late, moved, pipe_of
+from tests.late import RULES, SOLVERS, X_T, late, moved, pipe_of
 from tests.tiny import build, draw
 
 # diffusers hands a tensor to numpy the old way.
@@ -37,23 +36,6 @@ class TestWhereNoneActs:
             for t, same in ((0.2, True), (0.5, True), (0.51, False), (1.0, False)):
                 found, expected = constrained(X_T, t, True).x0, base(X_T, t, True).x0
                 assert torch.equal(found, expected) == same
-
-    def test_after_the_end_the_solver_goes_on_by_itself(self):
-        """From the same picture half way on the rest of the steps are the base's."""
-        seen = []
-
-        class Watching(GuidedDenoiser):
-            def __call__(self, x_t, t, *rest):
-                seen.append((t, x_t))
-                return super().__call__(x_t, t, *rest)
-
-        pipe = build()
-        base, constrained = late(pipe, Constraint(wish(pipe, MASK), 0.3, until=0.5))
-        constrained.base = Watching(base.denoiser, base.run, LABELS, 3)
-        with torch.no_grad():
-            out = [constrained(X_T, t, True).x0 for t in (0.75, 0.25)]
-            assert [t for t, _ in seen] == [0.75, 0.25]
-            assert torch.equal(out[1], base(X_T, 0.25, True).x0)
 
 
 class TestBatches:

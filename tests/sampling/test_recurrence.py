@@ -7,7 +7,7 @@ from diffgen.guidance import Constraint
 from diffgen.lacon.conditions import MASK
 from diffgen.lacon.losses import Aligned
 from diffgen.sampling.late import renoised
-from diffgen.seeding import image_noise, step_generators
+from diffgen.seeding import step_generators
 from tests.aligners import wish
 from tests.late import LABELS, RULES, SOLVERS, X_T, late, pipe_of
 from tests.tiny import build, draw
@@ -114,10 +114,3 @@ class TestRecurrence:
     def test_less_than_once_is_refused(self, wrong):
         with pytest.raises(ValueError, match="recurrence must be 1 or more"):
             draw(build(), recurrence=wrong)
-
-    @torch.no_grad()
-    def test_at_pure_noise_an_image_keeps_its_own(self):
-        noise = image_noise(11, [0, 1, 2], (3, 8, 8))
-        pipe = build()
-        _, constrained = late(pipe, Constraint(wish(pipe, MASK), 0.3))
-        assert constrained.again(noise, 1.0, 0.75, None) is noise

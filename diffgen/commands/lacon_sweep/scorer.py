@@ -1,28 +1,33 @@
 """Drawing, scoring and measuring one cell after the other."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any, cast
 
 from torch import Tensor
 
+from diffgen.commands.bench import Bench
+from diffgen.commands.condition_kinds import own_size
 from diffgen.commands.drawing import Plan, drawn, read_drawn
+from diffgen.commands.drawn_classes import AS_CONDITIONS, IN_TURN, same_classes
 from diffgen.commands.evaluate import Scored, score_on
-from diffgen.commands.lacon_sweep.aligners import Stored
-from diffgen.commands.lacon_sweep.figures import over_images
-from diffgen.commands.lacon_sweep.opened import Opened, open_all
+from diffgen.commands.lacon_sweep.wanted import Wanted
 from diffgen.commands.parts import Parts
+from diffgen.commands.sweeps import figure, over
 from diffgen.config.base import parse_size
 from diffgen.config.evaluate import EvaluateConfig
-from diffgen.config.lacon_cell import LaconCellConfig, LateConfig
+from diffgen.config.lacon_sweep import LaconCellConfig
 from diffgen.data.pixels import from_uint8
 from diffgen.group import Group
 from diffgen.guidance import Constraint
 from diffgen.lacon.fidelity import colour_error
+from diffgen.lacon.load import load_aligner
 from diffgen.lacon.losses import Aligned
+from diffgen.metrics.reader import load_reader
+from diffgen.sampling.batches import labels_in_turn
 
 AGAIN = 64
 """Images that are drawn once more: with other noise, and under another picture's map."""
@@ -30,121 +35,121 @@ TIMED, PAIRS = 16, 3
 """Images that are drawn by turns with and without a constraint for its cost, and how often."""
 
 
-@dataclass(frozen=True)
 class Scorer:
-    """Fills cells; everything is opened at the first.
+    """Fills cells. All processes of ``group`` must make one, and call it alike.
 
     Args:
-        stored: conditions and aligners.
+        wanted: what images shall match.
         config: of any cell.
-        group: the processes; all must call it.
+        group: the processes.
         parts: folder for what is seen of the real pictures.
+
+    Raises:
+        UserError: anything a user can mend; see its message.
     """
 
-    stored: Mapping[str, Stored]
-    config: LaconCellConfig
-    group: Group
-    parts: Path
-
-    @cached_property
-    def opened(self) -> Opened:
-        """What cells share."""
-        return open_all(self.stored, self.config, self.group, self.parts)
+    def __init__(self, wanted: Wanted, config: LaconCellConfig, group: Group, parts: Path) -> None:
+        self.wanted, self.count = wanted, len(wanted.pictures)
+        self.bench = Bench(config, group, parts, wanted.size)
+        loaded = self.bench.model(config)
+        names, pipe = loaded.source.every_name, loaded.pipe
+        self.aligners, self.maps, self.real = {}, {}, {}
+        with group.together():
+            self.bench.counted()
+            self.reader = load_reader(pipe.device)
+            own = own_size(pipe, parse_size(wanted.size))
+            for name, one in wanted.conditions.items():
+                self.aligners[name] = load_aligner(
+                    one.folder, pipe.transformer, "conditions", one.condition
+                )
+                self.maps[name] = one.condition.shrink(one.maps, own).to(pipe.device)
+                if group.main:
+                    self.real[name] = both(one.fidelity(wanted.pictures, self.reader))
+        _, other = self.bench.real(self.count, names)
+        self.labels, self.rule = (same_classes(other, names) if other else []), AS_CONDITIONS
+        if not self.labels:
+            self.labels, self.rule = labels_in_turn(self.count, len(names)), IN_TURN
 
     def __call__(self, config: EvaluateConfig, parts: Path) -> Scored:
         """The evaluation of a cell, and beside its figures those of its constraint."""
-        cell = cast(LaconCellConfig, config)
-        seconds: list[float] = []
-        plan = replace(self.plan(cell.late), timed=seconds.append)
-        scored = score_on(self.opened.bench, cell, parts, plan)
-        again, control = self.redrawn(cell, plan, parts)
-        with self.group.together():
-            if self.group.main:
-                pictures = scored.readings.images.pictures
-                measured = self.measured(cell, pictures, again, control)
-                pairs = self.in_turn(cell, plan) if cell.late or not seconds else []
-                measured["seconds"] = median(seconds or [guided for guided, _ in pairs])
-                measured["times"] = median(a / b for a, b in pairs) if cell.late else 1.0
+        cell, group = cast(LaconCellConfig, config), self.bench.group
+        plan, few = self.plan(cell), range(min(AGAIN, self.count))
+        scored = score_on(self.bench, cell, parts, plan)
+        shifted, unread = self.plan(cell, shift=1), Parts(parts, {})
+        more = range(self.count, self.count + len(few))
+        again = read_drawn(self.bench, cell, plan, unread, "again", more).pictures
+        control = None
+        if cell.late is not None:
+            control = read_drawn(self.bench, cell, shifted, unread, "control", few).pictures
+        with group.together():
+            if group.main:
+                images = scored.readings.images.pictures
+                measured = self.measured(cell, images, again, control) | self.cost(cell, plan)
                 return scored._replace(content={**scored.content, "measured": measured})
         return scored
 
-    def plan(self, late: LateConfig | None, shift: int = 0) -> Plan:
+    def plan(self, cell: LaconCellConfig, shift: int = 0) -> Plan:
         """Image k under the map of picture k + ``shift``, in the class of picture k."""
-        opened = self.opened
-        free = Plan(opened.labels, opened.rule, keep=opened.count)
+        free, late = Plan(self.labels, self.rule, keep=self.count), cell.late
         if late is None:
             return free
-        height, width = parse_size(opened.bench.size)
-        pipe = opened.bench.model(self.config).pipe
-        _, *size = pipe.geometry.shape(height, width)
-        condition, aligner = opened.conditions[late.condition], opened.aligners[late.condition]
+        name = late.condition
+        condition, aligner = self.wanted.conditions[name].condition, self.aligners[name]
 
         def constrain(numbers: Sequence[int]) -> list[Constraint]:
-            places = [(n + shift) % opened.count for n in numbers]
-            maps = condition.shrink(opened.wanted.maps(condition, places), (size[0], size[1]))
-            loss = Aligned(aligner, condition, maps.to(pipe.device))
+            maps = self.maps[name][[(n + shift) % self.count for n in numbers]]
+            loss = Aligned(aligner, condition, maps)
             return [Constraint(loss, late.scale, late.form, late.until)]
 
-        facts = {"late": late.model_dump(mode="json"), "shift": shift}
+        facts = {"late": late.model_dump(mode="json"), "maps": cell.conditions, "shift": shift}
         return replace(free, constrain=constrain, recurrence=late.recurrence, facts=facts)
 
-    def redrawn(
-        self, config: LaconCellConfig, plan: Plan, parts: Path
-    ) -> tuple[Tensor, Tensor | None]:
-        """The first images of ``plan`` with other noise, and with the same under other maps.
-
-        Both (n, 3, H, W) uint8; None: there are no maps.
-        """
-        bench, count, unread = self.opened.bench, self.opened.count, Parts(parts, {})
-        further = range(count, count + min(AGAIN, count))
-        again = read_drawn(bench, config, plan, unread, "again", further).pictures
-        if config.late is None:
-            return again, None
-        other = replace(self.plan(config.late, shift=1), timed=plan.timed)
-        first = range(len(further))
-        return again, read_drawn(bench, config, other, unread, "another", first).pictures
-
     def measured(
-        self, config: LaconCellConfig, pictures: Tensor, again: Tensor, control: Tensor | None
+        self, cell: LaconCellConfig, images: Tensor, again: Tensor, control: Tensor | None
     ) -> dict[str, Any]:
-        """Fidelity and control of a cell, what real pictures get, and variation.
+        """Fidelity, control and variation of a cell, and what real pictures get.
 
-        Args:
-            config: of the cell.
-            pictures: (N, 3, H, W) uint8, its images.
-            again, control: as of ``redrawn``.
+        ``images``: (N, 3, H, W) uint8; ``again`` and ``control``: n of them, drawn with other noise
+        and under other maps (None: there are none).
         """
-        opened, judge, late = self.opened, self.opened.judge, config.late
-        chosen = {name: opened.conditions[name] for name in config.conditions}
-
-        def fidelity(images: Tensor) -> dict[str, Any]:
-            return {n: over_images(judge.fidelity(c, images)) for n, c in chosen.items()}
-
-        variation = colour_error(from_uint8(pictures[: len(again)]), from_uint8(again))
+        found: dict[str, Any] = {"fidelity": {}, "first": {}, "control": {}}
+        for name in cell.conditions:
+            one = self.wanted.conditions[name]
+            for what, value in both(one.fidelity(images, self.reader)).items():
+                found[what][name] = value
+            if control is not None:
+                found["control"][name] = over(one.fidelity(control, self.reader))
+        variation = colour_error(from_uint8(images[: len(again)]), from_uint8(again))
+        until = None
+        if cell.late is not None:
+            own = float(self.aligners[cell.late.condition].config.until)
+            until = own if cell.late.until is None else cell.late.until
         return {
-            "fidelity": fidelity(pictures),
-            "control": {} if control is None else fidelity(control),
-            "real": {n: over_images(judge.ceiling(c, len(pictures))) for n, c in chosen.items()},
-            "read_by": {n: judge.named(c) for n, c in chosen.items()},
-            "variation": over_images(variation.tolist()),
+            **found,
+            "real": {name: self.real[name] for name in cell.conditions},
+            "variation": over(variation.tolist()),
             "again": len(again),
-            "until": None if late is None else self.ends(late),
+            "until": until,
         }
 
-    def ends(self, late: LateConfig) -> float:
-        """The time a constraint ends at."""
-        own = float(self.opened.aligners[late.condition].config.until)
-        return own if late.until is None else late.until
+    def cost(self, cell: LaconCellConfig, plan: Plan) -> dict[str, Any]:
+        """Seconds an image of the same few under ``plan``, and how many times the unguided ones'.
 
-    def in_turn(self, config: LaconCellConfig, plan: Plan) -> list[tuple[float, float]]:
-        """Seconds an image of the same few under ``plan`` and unguided, drawn by turns.
-
-        A machine's speed may change from one cell to the next, hardly from one batch to the next.
+        They are drawn by turns: a machine's speed may change from one cell to the next, hardly
+        from one batch to the next.
         """
-        opened, seconds = self.opened, list[float]()
-        numbers = range(min(TIMED, config.batch_size, opened.count))
-        loaded = opened.bench.model(config)
-        for one in (plan, self.plan(None)) * PAIRS:
-            told = replace(one, timed=seconds.append)
-            list(drawn(loaded, config, told, opened.bench.size, numbers, [numbers]))
-        return list(zip(seconds[::2], seconds[1::2], strict=True))
+        numbers = range(min(TIMED, cell.batch_size, self.count))
+        free, loaded = self.plan(cell.model_copy(update={"late": None})), self.bench.model(cell)
+        seconds = []
+        for one in (plan, free) * PAIRS:
+            before = perf_counter()
+            list(drawn(loaded, cell, one, self.wanted.size, numbers, [numbers]))
+            seconds.append((perf_counter() - before) / len(numbers))
+        pairs = zip(seconds[::2], seconds[1::2], strict=True)
+        times = median(guided / unguided for guided, unguided in pairs) if cell.late else 1.0
+        return {"seconds": figure(median(seconds[::2])), "times": figure(times)}
+
+
+def both(values: list[float]) -> dict[str, Any]:
+    """Fidelity of all images, and of the first ones, that a control is of."""
+    return {"fidelity": over(values), "first": over(values[:AGAIN])}

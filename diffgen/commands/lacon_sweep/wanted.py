@@ -1,113 +1,130 @@
-"""What images shall match, and how well they do: maps of held-out pictures."""
+"""What images shall match: maps of held-out pictures, and how well they do."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffgen.commands.real_images import Part
-from diffgen.commands.real_sets import Reference
+from diffgen.commands.real_sets import open_reference
+from diffgen.config.lacon_sweep import LaconSweepConfig
+from diffgen.config.stored import read_json
 from diffgen.data.pixels import from_uint8, to_uint8
-from diffgen.data.shapes import Shapes
 from diffgen.errors import UserError
 from diffgen.group import cut
 from diffgen.lacon.conditions import Condition
-from diffgen.metrics.reader import Reader
+from diffgen.lacon.maps import has_own_maps, maps_of
+from diffgen.lacon.named import condition_named
+from diffgen.metrics.reader import MIN_SIDE, Reader
 
 SEEN = ("mask", "depth")
 """Maps of the data that the embedded reader reads from pictures."""
-BY_READER = "the embedded reader"
-BY_RULE = "the condition's own rule, on 8-bit pictures"
 BATCH = 64
 """Pictures that are read at once."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Pictures that images shall match in turn; beyond their end from the start again."""
+class Asked:
+    """A condition, its maps of N pictures, and the aligner that is to bring images to them."""
 
-    part: Part
+    condition: Condition
+    maps: Tensor
+    """(N, channels, H, W)."""
+    own: bool
+    """They are the data's own."""
+    folder: Path
+    """Of the aligner."""
 
-    def pictures(self, numbers: Iterable[int]) -> Tensor:
-        """(B, 3, H, W) fp32 in [-1, 1]."""
-        return torch.stack([self.part.source[self._place(n)][0] for n in numbers])
+    @property
+    def by_reader(self) -> bool:
+        """Whether the embedded reader reads it: it knows two of the maps that data brings."""
+        large = min(self.maps.shape[-2:]) >= MIN_SIDE
+        return self.own and self.condition.stored in SEEN and large
 
-    def has(self, condition: Condition) -> bool:
-        """True where the data itself brings the maps."""
-        return condition.stored is not None and isinstance(self.part.source, Shapes)
+    @property
+    def read_by(self) -> str:
+        """Who reads it from pictures, in words."""
+        rule = "the condition's own rule, on 8-bit pictures"
+        return "the embedded reader" if self.by_reader else rule
 
-    def maps(self, condition: Condition, numbers: Sequence[int]) -> Tensor:
-        """(B, channels, H, W) the data's own maps where there are any, else found in the pictures.
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the maps."""
+        return sha256(self.maps.contiguous().numpy().tobytes()).hexdigest()
 
-        Raises:
-            UserError: they can be had in neither way.
-        """
-        source, stored = self.part.source, condition.stored
-        if stored is None or not isinstance(source, Shapes):
-            return condition.of(self.pictures(numbers))
-        maps = [source.maps(self._place(n))[stored] for n in numbers]
-        return condition.from_stored(torch.stack(maps))
-
-    def _place(self, number: int) -> int:
-        return self.part.numbers[number % len(self.part)]
-
-
-def wanted_pictures(reference: Reference, name: str, count: int) -> Wanted:
-    """The real pictures, ``count`` at most, that no distance is taken to.
-
-    Args:
-        reference: what images are scored against.
-        name: of it, for complaints.
-
-    Raises:
-        UserError: there are none beside it.
-    """
-    if reference.images is None:
-        raise UserError(f"reference: {name} holds statistics alone; conditions need pictures")
-    if reference.other is None:
-        raise UserError(
-            f"reference: {name} leaves no pictures for conditions: its statistics are of all of "
-            "its images; give a folder or an .npz without statistics"
-        )
-    return Wanted(reference.other.first(count))
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Reads conditions from pictures, with no weight of any aligner."""
-
-    wanted: Wanted
-    reader: Reader
-
-    def sees(self, condition: Condition) -> bool:
-        """True where the embedded reader reads it: it knows two of the maps that data brings."""
-        return condition.stored in SEEN and self.wanted.has(condition)
-
-    def named(self, condition: Condition) -> str:
-        """Who reads it, in words."""
-        return BY_READER if self.sees(condition) else BY_RULE
+    @cached_property
+    def aligner(self) -> str:
+        """sha256 of the aligner's files: a trained one differs from all others."""
+        files = sorted(path for path in (self.folder / "aligner").iterdir() if path.is_file())
+        content = b"".join(path.name.encode() + path.read_bytes() for path in files)
+        return sha256(content).hexdigest()
 
     @torch.no_grad()
-    def found(self, condition: Condition, pictures: Tensor) -> Tensor:
+    def found(self, pictures: Tensor, reader: Reader) -> Tensor:
         """The maps (B, channels, H, W) in ``pictures`` (B, 3, H, W) uint8."""
-        if not self.sees(condition):
-            return condition.of(from_uint8(pictures))
-        device = next(self.reader.parameters()).device
-        seen = self.reader(from_uint8(pictures.to(device)))
+        if not self.by_reader:
+            return self.condition.of(from_uint8(pictures))
+        device = next(reader.parameters()).device
+        seen = reader(from_uint8(pictures.to(device)))
         maps = {"mask": seen.mask.sigmoid(), "depth": seen.depth}
-        return condition.from_stored(maps[str(condition.stored)].cpu())
+        return self.condition.from_stored(maps[str(self.condition.stored)].cpu())
 
-    def fidelity(self, condition: Condition, pictures: Tensor) -> list[float]:
-        """How well picture k of (N, 3, H, W) uint8 meets map k, for each."""
+    def fidelity(self, pictures: Tensor, reader: Reader) -> list[float]:
+        """How well picture k of (n, 3, H, W) uint8 meets map k, for each; n at most N."""
         values: list[float] = []
-        for numbers in cut(len(pictures), BATCH):
-            found = self.found(condition, pictures[numbers.start : numbers.stop])
-            maps = self.wanted.maps(condition, numbers)
-            values += condition.fidelity.measure(found, maps).tolist()
+        for rows in cut(len(pictures), BATCH):
+            part = slice(rows.start, rows.stop)
+            found = self.found(pictures[part], reader)
+            values += self.condition.fidelity.measure(found, self.maps[part]).tolist()
         return values
 
-    def ceiling(self, condition: Condition, count: int) -> list[float]:
-        """How well the first ``count`` real pictures meet their own maps."""
-        parts = [to_uint8(self.wanted.pictures(numbers)) for numbers in cut(count, BATCH)]
-        return self.fidelity(condition, torch.cat(parts))
+
+class Wanted(NamedTuple):
+    """Held-out pictures, and what is asked for of each."""
+
+    pictures: Tensor
+    """(N, 3, H, W) uint8."""
+    size: str
+    """HEIGHTxWIDTH."""
+    conditions: Mapping[str, Asked]
+    """By the names they were asked for by."""
+
+
+def read_wanted(config: LaconSweepConfig) -> Wanted:
+    """The maps of the real pictures, ``num_images`` at most, that no distance is taken to.
+
+    Raises:
+        UserError: there are no such pictures or maps, a condition or its aligner is missing, a
+            constraint would never act, or two conditions have one name.
+    """
+    free = config.cell(config.steps[0], config.seeds[0], {})
+    size = free.picture_size()
+    part = open_reference(free, size).other
+    if part is None:
+        raise UserError(
+            f"reference: {config.reference} leaves no pictures for conditions beside those of FID; "
+            "give a folder, or an .npz of pictures without statistics"
+        )
+    part = part.first(config.num_images)
+    batches = [[part.numbers[k] for k in rows] for rows in cut(len(part), BATCH)]
+    asked: dict[str, Asked] = {}
+    for name in config.conditions:
+        condition = condition_named(name, "conditions")
+        if any(condition.name == one.condition.name for one in asked.values()):
+            raise UserError(f"conditions: two are called {condition.name!r}; give one a name")
+        folder = config.aligner_folder() / condition.name
+        missing = f"{folder} holds no aligner; train/lacon.py trains one"
+        stated = read_json(folder / "aligner" / "config.json", "conditions", missing)
+        if config.until is None and stated.get("until", 0) >= 1:
+            raise UserError(
+                f"until: the aligner in {folder} reads too little for a cut-off of its own, so "
+                "that its constraint would never act; train it longer, or give until"
+            )
+        maps = torch.cat([maps_of(part.source, numbers, condition) for numbers in batches])
+        asked[name] = Asked(condition, maps, has_own_maps(part.source, condition), folder)
+    pictures = [torch.stack([part.source[n][0] for n in numbers]) for numbers in batches]
+    return Wanted(to_uint8(torch.cat(pictures)), size, asked)

@@ -1,17 +1,14 @@
 """The claim of a memorisation curve, from what was measured image by image."""
 
-import platform
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-
-import torch
 
 from diffgen.commands.memorization.kept import stored_figures
 from diffgen.commands.memorization.levels import differences, image_parts
 from diffgen.commands.memorization.pictures import middle
 from diffgen.config.memorization import WHICH, MemorizationConfig
 from diffgen.evidence import Evidence, Share, Shares, Values, write_evidence
+from diffgen.evidence.compose import command_line, machine, paired, rounded
 from diffgen.evidence.document import AnyComparison
 from diffgen.training.run_folder import flatten
 
@@ -62,13 +59,7 @@ def claim(config: MemorizationConfig, found: Mapping[int, Figures]) -> Evidence:
         ),
         settings={**config.settings(), "counts": [*config.columns()]},
         commands=[command(config)],
-        machine={
-            "note": "where this was written; trainings before it may have run elsewhere",
-            "platform": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        },
+        machine=machine(note="where this was written; trainings before it may have run elsewhere"),
         seeds=list(config.seeds()),
         comparisons=[*decisive(found, sigma), *asides(found)],
         remarks=REMARKS,
@@ -89,11 +80,13 @@ def decisive(found: Mapping[int, Figures], sigma: float) -> Iterator[AnyComparis
         f"N = {few}: sample and nearest training image, the less alike model, against both samples",
         *("correlation", "higher"),
         (each(min, first["nearest_own"]), first["agreement"]),
+        unit="image",
     )
     yield paired(
         f"N = {many}: both samples against sample and nearest training image, the more alike model",
         *("correlation", "higher"),
         (last["agreement"], each(max, last["nearest_own"])),
+        unit="image",
     )
     for which in WHICH:
         this, other = (found[count]["memorised"][which] for count in (many, few))
@@ -108,7 +101,7 @@ def decisive(found: Mapping[int, Figures], sigma: float) -> Iterator[AnyComparis
     this, other = (gap(values, sigma) for values in (last, first))
     if this and other:
         name, figure = f"N = {many} against N = {few}", f"PSNR gap at sigma {sigma:g} [dB]"
-        yield paired(name, figure, "lower", (this, other))
+        yield paired(name, figure, "lower", (this, other), unit="image")
 
 
 def asides(found: Mapping[int, Figures]) -> Iterator[AnyComparison]:
@@ -119,7 +112,7 @@ def asides(found: Mapping[int, Figures]) -> Iterator[AnyComparison]:
         if values["linear_agreement"]:
             name = f"N = {count}: both samples, against both linear denoisers'"
             sides = values["agreement"], values["linear_agreement"]
-            yield paired(name, "correlation", "higher", sides, "aside")
+            yield paired(name, "correlation", "higher", sides, "aside", unit="image")
     last = found[many]["values"]
     yield Values(
         name=f"N = {many}: samples against images of the other set, to the nearest training image",
@@ -130,26 +123,6 @@ def asides(found: Mapping[int, Figures]) -> Iterator[AnyComparison]:
         unit="image",
         this=rounded([*last["nearest_own"][0], *last["nearest_own"][1]]),
         other=rounded(last["control"]),
-    )
-
-
-def paired(
-    name: str,
-    figure: str,
-    direction: Any,
-    sides: tuple[list[float], list[float]],
-    role: Any = "decisive",
-) -> Values:
-    """Value k of both sides is of noise k."""
-    return Values(
-        name=name,
-        figure=figure,
-        role=role,
-        kind="paired",
-        direction=direction,
-        unit="image",
-        this=rounded(sides[0]),
-        other=rounded(sides[1]),
     )
 
 
@@ -165,22 +138,8 @@ def gap(values: Figures, sigma: float) -> list[float] | None:
     return differences(train, held_out) if train and held_out else None
 
 
-def rounded(values: list[float]) -> list[float]:
-    """To a millionth, so that the file can be read."""
-    return [round(value, 6) for value in values]
-
-
 def command(config: MemorizationConfig) -> str:
-    """What measures it again: every setting that is no default."""
+    """What measures it again."""
     given = flatten({**config.settings(), "counts": config.columns()})
     defaults = flatten(MemorizationConfig().model_dump(mode="json"))
-    words = ["python", "eval/memorization.py"]
-    for name, value in given.items():
-        if value == defaults.get(name) or value == []:
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{'' if value else 'no-'}{name}".replace("_", "-"))
-        else:
-            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-            words += [f"--{name}".replace("_", "-"), text]
-    return shlex.join(words)
+    return command_line(["python", "eval/memorization.py"], given, defaults)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from diffgen.config.base import parse_size
@@ -16,10 +17,17 @@ MAX_PIXELS: int = StoredImagesConfig.model_fields["max_pixels"].default
 """Larger images are refused [pixels]."""
 
 
-def shape_problems(
+def file_problems(
+    said: str, files: Sequence[Path], source: Source, sizes: Sequence[tuple[int, int]]
+) -> Iterator[str]:
+    """The first complaint about images that cannot be read, or would be stretched."""
+    found = (problem for file in files for problem in _problems(said, file, source, sizes))
+    yield from islice(found, 1)
+
+
+def _problems(
     said: str, file: Path, source: Source, sizes: Sequence[tuple[int, int]]
 ) -> Iterator[str]:
-    """Complaints about an image that cannot be read, or would be stretched."""
     if not file.is_file():
         yield f"{said}{file} {'is no file' if file.exists() else 'does not exist'}"
         return

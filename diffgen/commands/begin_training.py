@@ -1,4 +1,4 @@
-"""What the commands that train have in common: the processes' Accelerator, and the state."""
+"""How every training begins: the processes' Accelerator, and the state, fresh or resumed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,8 +47,8 @@ def begin_state(
     model: nn.Module,
     accelerator: Accelerator,
     folder: RunFolder,
-    class_names: tuple[str, ...] = (),
-    num_images: int | None = None,
+    class_names: tuple[str, ...],
+    num_images: int | None,
 ) -> TrainingState:
     """Averages, optimisers and schedules of ``model``, fresh or as the newest checkpoint has them.
 
@@ -65,7 +65,7 @@ def begin_state(
         ema=EMA(config.ema, model),
         optimizers=optimizers,
         schedules=build_schedules(config.schedule, optimizers, loop.images, loop.batch_size),
-        class_names=tuple(class_names),
+        class_names=class_names,
         num_images=num_images,
     )
     newest = Checkpoints(folder.path, loop.keep_checkpoints).newest()

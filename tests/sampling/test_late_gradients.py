@@ -129,13 +129,6 @@ class TestTheLossFalls:
         with torch.no_grad():
             return loss(pipe.denoiser([]).observed(x, t, labels, None, loss.blocks)[1])
 
-    def test_the_aligner_reads_the_picture(self, ready):
-        pipe, aligner, own, _ = ready
-        noise = torch.randn(own.shape, generator=torch.Generator().manual_seed(7))
-        right = Aligned(aligner, PALETTE, PALETTE.of(own))
-        nothing = PALETTE.of(own).square().sum(dim=(1, 2, 3)) / 2
-        assert self.reading(pipe, right, 0.5 * own + 0.5 * noise, 0.5).sum() < nothing.sum() / 2
-
     @pytest.mark.parametrize("t", [0.9, 0.6, 0.3])
     def test_down_the_gradient_at_a_frozen_x_t(self, ready, t):
         pipe, aligner, own, other = ready

@@ -10,7 +10,7 @@ from diffgen.config.stored import read_json
 from diffgen.errors import UserError
 from diffgen.training.run_folder import flatten
 
-SCHEMA = "diffgen-lacon-sweep/2"
+SCHEMA = "diffgen-lacon-sweep/1"
 Sweep = Mapping[str, Any]
 """What a sweep.json holds."""
 FREE = ("source", "aligners", "out", "pictures", "evidence", "also", "device", "batch_size")

@@ -65,7 +65,7 @@ class ConstraintsConfig(Section):
     be given several times."""
     constraint_scale: list[Annotated[float, Field(ge=0)]] = Field(default=[])
     """Strength, separated by commas, one for all or one each; none given: 1; 0: free [for forms rms
-    and sign standard deviations of the training images]. For low_resolution and inpaint 1 meets the
+    and sign standard deviations of the data's images]. For low_resolution and inpaint 1 meets the
     condition exactly, of several the last one's."""
     constraint_until: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[])
     """Constrain down to this time, one for all or one each; none given: as each aligner found, and

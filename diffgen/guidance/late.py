@@ -118,7 +118,7 @@ class Constraint:
     Args:
         loss: what is wanted.
         scale: length of a step; 0: none. With ``rms`` and ``sign`` in the loss's own ``unit``, for
-            an aligner the standard deviation of its training images.
+            an aligner the standard deviation of the data's images.
         form: see ``unit_step``.
         until: acts at times above this, 1 being pure noise; None: the loss's own.
 

@@ -35,7 +35,7 @@ class Aligned(Loss):
 
     @property
     def unit(self) -> float:
-        """The standard deviation of the training images."""
+        """The standard deviation of the data's images."""
         return float(self.aligner.config.image_std)
 
     @property

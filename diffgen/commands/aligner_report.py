@@ -161,4 +161,5 @@ def closing(settled: Settled, condition: Condition, until: float, best: float) -
     if settled.config.vae is not None:
         command += f" --vae {shlex.quote(settled.config.vae)}"
     wanted = shlex.quote(settled.config.condition)
-    return "\n".join([*lines, f"  {command} --constraint {wanted}=sketch.png"])
+    files = "MAP.png" if condition.channels == 1 else "PICTURE.png --constraint-from picture"
+    return "\n".join([*lines, f"  {command} --constraint {wanted}={files}"])

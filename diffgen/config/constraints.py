@@ -147,6 +147,8 @@ def _idle(config: ConstraintsConfig) -> Iterator[str]:
         idle = dict.fromkeys(ConstraintsConfig.model_fields, "without a constraint")
     elif names <= set(ON_X0):
         idle = dict.fromkeys(OF_ALIGNERS, "without a constraint by an aligner")
+        if config.constraint_from == "picture":  # so they are taken anyway
+            del idle["constraint_from"]
     if names and not any(request.scale for request in requests):
         idle["constraint_recurrence"] = "at constraint_scale 0"
     for field, why in idle.items():

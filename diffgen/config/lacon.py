@@ -84,7 +84,7 @@ class LaconConfig(Section):
     """How the blocks' features are put together: side by side, or as a weighted sum."""
     low: float = Field(default=0.05, ge=0.001, le=0.95)
     """Smallest training time, no smaller than a DDPM model's first step; times are uniform above it
-    [0 to 1, 1 being pure noise]."""
+    [0.001 to 0.95, 1 being pure noise]."""
     class_dropout: float = Field(default=0.1, ge=0, le=1)
     """Share of images whose class the model is not told [0 to 1]."""
     optimizer: AlignerAdamWConfig = AlignerAdamWConfig()

@@ -88,13 +88,25 @@ class Condition:
         """The maps of ``pictures`` (B, 3, H, W) in [-1, 1].
 
         Raises:
+            ValueError: these are no such pictures.
             UserError: it cannot be found in pictures, or ``find`` gives what is no such map.
         """
+        if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.abs().max() > 1.5:
+            raise ValueError(
+                f"pictures are to be (B, 3, H, W) in about [-1, 1], not {tuple(pictures.shape)} "
+                f"with values up to {pictures.abs().max():.3g}"
+            )
         if self.find is None:
             raise UserError(
                 f"condition: {self.name} cannot be found in pictures; it needs data that brings it"
             )
-        found, due = self.find(pictures), (len(pictures), self.channels, *pictures.shape[2:])
+        due = (len(pictures), self.channels, *pictures.shape[2:])
+        try:
+            found = self.find(pictures)
+        except Exception as error:  # of a user's own code
+            raise UserError(
+                f"condition: {self.name} cannot be found: {type(error).__name__}: {error}"
+            ) from error
         if not isinstance(found, Tensor):
             came = f"a {type(found).__name__}"
         elif found.shape != due or not found.is_floating_point():

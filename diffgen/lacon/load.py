@@ -44,6 +44,8 @@ def load_aligner(
     """
     place = Path(folder) / "aligner"
     missing = f"{folder} holds no aligner (no aligner/config.json)"
+    if (Path(folder) / "checkpoints").exists():
+        missing = f"{folder} holds an unfinished aligner; the same train/lacon.py command goes on"
     read_json(place / "config.json", field, missing)  # a damaged one diffusers seeks on the hub
     try:
         aligner, found = Aligner.from_pretrained(

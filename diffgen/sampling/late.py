@@ -67,7 +67,7 @@ class LateDenoiser:
         x_t = x_t.detach().requires_grad_()
         with torch.enable_grad(), frozen(denoiser.model):
             cond, seen = denoiser.observed(x_t, t, self.base.labels, s, blocks)
-            losses = [constraint.loss(seen) for constraint in constraints]
+            losses = [of_each(constraint, seen) for constraint in constraints]
             last = len(losses) - 1
             gradients = [
                 torch.autograd.grad(loss.sum(), x_t, retain_graph=i < last)[0]
@@ -82,7 +82,7 @@ class LateDenoiser:
     def _on_x0(constraint: Constraint, x0: Tensor) -> Pull:
         x0 = x0.detach().requires_grad_()
         with torch.enable_grad():
-            loss = constraint.loss(Seen(x0, {}, None, (0, 0)))
+            loss = of_each(constraint, Seen(x0, {}, None, (0, 0)))
             (gradient,) = torch.autograd.grad(loss.sum(), x0)
         return Pull(constraint, gradient, loss.detach())
 
@@ -100,6 +100,17 @@ class LateDenoiser:
         x0 = self(x_t, t, advance=False, s=s).x0
         noise = randn_tensor(x_t.shape, generator, x_t.device, x_t.dtype)
         return renoised(x_t, x0, noise, denoiser.levels(t), denoiser.levels(s))
+
+
+def of_each(constraint: Constraint, seen: Seen) -> Tensor:
+    """The loss of each sample, (B,). Raises ValueError for one of all, or without gradient."""
+    loss = constraint.loss(seen)
+    if loss.shape != seen.x0.shape[:1] or not loss.requires_grad:
+        raise ValueError(
+            f"constraints: {type(constraint.loss).__name__} is to give a differentiable loss of "
+            f"each sample, ({len(seen.x0)},), not {tuple(loss.shape)}"
+        )
+    return loss
 
 
 def renoised(
@@ -131,5 +142,5 @@ def check_constraints(constraints: Sequence[Constraint], recurrence: int, noise:
     for constraint in constraints:
         if not isinstance(constraint, Constraint):
             kind = type(constraint).__name__
-            raise ValueError(f"constraints: a {kind} is none; give Constraint(loss, scale)")
+            raise ValueError(f"constraints: {kind} is no Constraint; give Constraint(loss, scale)")
         constraint.loss.check(tuple(noise.shape))

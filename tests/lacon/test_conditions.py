@@ -260,3 +260,9 @@ class TestLosses:
         found, wanted = torch.full((1, 3, 1, 2), 0.5), torch.zeros(1, 3, 1, 2)
         weight = torch.tensor([0.0, 2.0]).view(1, 1, 1, 2)
         assert PALETTE.loss(found, wanted, weight).tolist() == [0.75]
+
+
+def test_pictures_of_another_range_or_shape_are_refused():
+    for wrong in (255 * torch.ones(2, 3, 8, 8), torch.zeros(3, 8, 8), torch.zeros(2, 1, 8, 8)):
+        with pytest.raises(ValueError, match=r"pictures are to be \(B, 3, H, W\) in about"):
+            EDGE.of(wrong)

@@ -31,6 +31,8 @@ pytestmark = [
     pytest.mark.usefixtures("few_measured"),
 ]
 
+WANTED = "palette=PICTURE.png --constraint-from picture"
+
 
 def assert_same(one: Path, other: Path) -> None:
     assert lines(one) == lines(other)
@@ -79,7 +81,7 @@ def test_the_loss_falls_and_held_out_palettes_are_read(run, capsys):
     assert all(torch.equal(exported[name], weight) for name, weight in average.items())
     said = capsys.readouterr().out
     assert "R² of palette on 32 held-out pictures" in said
-    assert f"python sample/generate.py {run} --constraint palette=sketch.png" in said
+    assert f"python sample/generate.py {run} --constraint {WANTED}" in said
     assert weights_digest(run / "pipeline") == before
 
 
@@ -171,9 +173,9 @@ def test_the_next_command_finds_an_aligner_wherever_it_lies(run, tmp_path):
     def told(out: Path | None) -> str:
         return closing(settings(run, out=out).settled("palette"), PALETTE, until=0.5, best=0.4)
 
-    assert told(None).endswith(f"t > 0.5\n\nnext\n{draw} --constraint palette=sketch.png")
+    assert told(None).endswith(f"t > 0.5\n\nnext\n{draw} --constraint {WANTED}")
     assert told(tmp_path / "palette").endswith(
-        f"{draw} --aligners {tmp_path} --constraint palette=sketch.png"
+        f"{draw} --aligners {tmp_path} --constraint {WANTED}"
     )
     moved = f"  mv {tmp_path / 'mine'} {run / 'aligners/palette'}\n{draw} --constraint"
     assert moved in told(tmp_path / "mine")

@@ -110,7 +110,7 @@ class TestWeights:
 class TestMistakes:
     def test_what_is_no_constraint_is_named(self):
         loss = LowResolution(torch.zeros(1, 3, 4, 4))
-        with pytest.raises(ValueError, match=r"constraints: a LowResolution is none; give Constr"):
+        with pytest.raises(ValueError, match=r"constraints: LowResolution is no Constraint"):
             draw(build(), constraints=[loss])
         with pytest.raises(ValueError, match="constraints: give a list of them"):
             draw(build(), constraints=Constraint(loss))

@@ -85,3 +85,23 @@ def test_a_users_own_loss():
     found = draw(build(), constraints=[Constraint(Bright(0.5), form="none")])
     means = found.mean(dim=(1, 2, 3))
     torch.testing.assert_close(means, torch.full((3,), 0.5), rtol=0, atol=1e-5)
+
+
+class Whole(Loss):
+    """One number for the whole batch, which would tie its images together."""
+
+    def __call__(self, seen):
+        return seen.x0.square().sum()
+
+
+class Blind(Loss):
+    """Does not depend on the image."""
+
+    def __call__(self, seen):
+        return torch.ones(len(seen.x0))
+
+
+@pytest.mark.parametrize("loss", [Whole(), Blind()])
+def test_a_loss_that_is_not_of_each_image_is_refused(loss):
+    with pytest.raises(ValueError, match=f"{type(loss).__name__} is to give a differentiable"):
+        draw(build(), constraints=[Constraint(loss, 0.1)])

@@ -124,6 +124,12 @@ def read_wanted(config: LaconSweepConfig) -> Wanted:
                 f"until: the aligner in {folder} reads too little for a cut-off of its own, so "
                 "that its constraint would never act; train it longer, or give until"
             )
+        low = min(map(float, stated.get("r2") or {}), default=0.0)
+        if config.until is not None and config.until < low:
+            raise UserError(
+                f"until: {config.until:g} is below {low:g}, the smallest time that the aligner in "
+                f"{folder} was trained at"
+            )
         maps = torch.cat([maps_of(part.source, numbers, condition) for numbers in batches])
         asked[name] = Asked(condition, maps, has_own_maps(part.source, condition), folder)
     pictures = [torch.stack([part.source[n][0] for n in numbers]) for numbers in batches]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shlex
 import shutil
 import signal
@@ -154,7 +153,7 @@ def test_a_signal_in_a_training_keeps_what_is_measured_and_it_goes_on(
     def stop(folder, line):
         log(folder, line)
         if folder.path.name == "8-b" and line["images"] == 32:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "log", stop)
@@ -176,7 +175,7 @@ def test_a_signal_in_a_training_keeps_what_is_measured_and_it_goes_on(
 def test_a_signal_while_measuring_keeps_the_trainings(copy, done, monkeypatch, capsys):
     (copy / "8.json").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(command, "measure", lambda pair: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(command, "measure", lambda pair: signal.raise_signal(signal.SIGINT))
         assert main(argv(copy)) == 130
     said = capsys.readouterr().err
     assert f"1 of 2 counts are in {copy}, the same command goes on" in said

@@ -14,7 +14,7 @@ from diffgen.lacon.conditions import Condition
 from diffgen.lacon.maps import Mapped, has_own_maps
 from diffgen.sampling.guided import Denoiser
 from diffgen.sampling.noise import position_seeds
-from diffgen.seeding import stream_generator
+from diffgen.training.step import draw
 
 
 class MappedSample(Sample, total=False):
@@ -64,22 +64,6 @@ class Reader:
             return x0, self.condition.shrink(maps, (x0.shape[-2], x0.shape[-1]))
 
 
-def draw(
-    seed: int, numbers: list[int], shape: tuple[int, ...], low: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Times (B,), uniform in [low, 1), label-drop uniforms (B,) and noise (B, *shape) of samples.
-
-    Each is a function of (seed, number) alone.
-    """
-    times, drops, noise = [], [], []
-    for number in numbers:
-        generator = stream_generator(seed, "aligner", number)
-        times.append(low + (1 - low) * torch.rand((), generator=generator))
-        drops.append(torch.rand((), generator=generator))
-        noise.append(torch.randn(shape, generator=generator))
-    return torch.stack(times), torch.stack(drops), torch.stack(noise)
-
-
 @dataclass(frozen=True)
 class AlignerObjective:
     """The loss of a batch; all randomness in it is a function of (seed, sample number)."""
@@ -97,11 +81,15 @@ class AlignerObjective:
     low: float
     """Smallest time."""
 
+    def draw_time(self, generator: torch.Generator) -> Tensor:
+        """A time, uniform in [low, 1), as a 0-d fp32 tensor."""
+        return self.low + (1 - self.low) * torch.rand((), generator=generator)
+
     def __call__(self, model: nn.Module, batch: Sample) -> Tensor:
         """Mean over the pictures and the places of their maps, 0-d fp32; ``model``: the aligner."""
         numbers = torch.as_tensor(batch["number"]).tolist()
         x0, wanted = self.reader(batch["image"], cast(MappedSample, batch).get("map"))
-        drawn = draw(self.seed, numbers, tuple(x0.shape[1:]), self.low)
+        drawn = draw(self.draw_time, self.seed, numbers, tuple(x0.shape[1:]), "aligner")
         t, drop, eps = (part.to(x0.device) for part in drawn)
         labels = self.labels[torch.as_tensor(batch["label"])].to(x0.device)
         labels = labels.masked_fill(drop < self.class_dropout, self.denoiser.model.num_classes)

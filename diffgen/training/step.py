@@ -18,7 +18,11 @@ Encode: TypeAlias = Callable[[Tensor, list[int]], Tensor]
 
 
 def draw(
-    process: Process, seed: int, numbers: list[int], shape: tuple[int, ...]
+    draw_time: Callable[[torch.Generator], Tensor],
+    seed: int,
+    numbers: list[int],
+    shape: tuple[int, ...],
+    stream: str = "train",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Times (B,), label-drop uniforms (B,) and noise (B, *shape) of the samples ``numbers``.
 
@@ -26,8 +30,8 @@ def draw(
     """
     times, drops, noise = [], [], []
     for number in numbers:
-        generator = stream_generator(seed, "train", number)
-        times.append(process.draw_time(generator))
+        generator = stream_generator(seed, stream, number)
+        times.append(draw_time(generator))
         drops.append(torch.rand((), generator=generator))
         noise.append(torch.randn(shape, generator=generator))
     return torch.stack(times), torch.stack(drops), torch.stack(noise)
@@ -80,7 +84,9 @@ class Objective:
         return images if self.encode is None else self.encode(images, numbers)
 
     def _drawn(self, numbers: list[int], shape: tuple[int, ...]) -> list[Tensor]:
-        return [part.to(self.device) for part in draw(self.process, self.seed, numbers, shape)]
+        return [
+            part.to(self.device) for part in draw(self.process.draw_time, self.seed, numbers, shape)
+        ]
 
     def _labels(self, batch: Sample, drop: Tensor) -> Tensor:
         labels = torch.as_tensor(batch["label"]).to(self.device)

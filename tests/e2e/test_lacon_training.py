@@ -52,7 +52,7 @@ def test_an_aligner_is_trained_beside_its_model_and_the_next_command_is_printed(
     assert len(aligner.config.r2) == 20
     said = (work / "said").read_text()
     assert "R² of mask on 256 held-out pictures" in said
-    assert "  python sample/generate.py tiny --constraint mask=sketch.png" in said
+    assert "  python sample/generate.py tiny --constraint mask=MAP.png" in said
 
 
 def test_two_processes_reach_the_weights_of_one(work, tmp_path):

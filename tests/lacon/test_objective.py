@@ -12,11 +12,11 @@ from diffgen.lacon.training import (
     AlignerObjective,
     MappedData,
     Reader,
-    draw,
     model_labels,
     with_positions,
 )
 from diffgen.pipeline import DiffGenPipeline
+from diffgen.training.step import draw
 from tests.lacon_runs import pipeline
 
 IMAGES = Shapes(16, 16, "train")
@@ -113,15 +113,16 @@ class TestLoss:
 
 
 def test_times_are_uniform_above_the_lowest_and_belong_to_the_samples():
-    t, drop, noise = draw(7, list(range(2000)), (1, 2, 2), 0.2)
+    draw_time = objective_of(pipeline(), low=0.2).draw_time
+    t, drop, noise = draw(draw_time, 7, list(range(2000)), (1, 2, 2))
     assert 0.2 <= t.min() < 0.205
     assert 0.995 < t.max() < 1
     assert t.mean() == pytest.approx(0.6, abs=0.02)
     assert drop.mean() == pytest.approx(0.5, abs=0.03)
-    alone = draw(7, [1234], (1, 2, 2), 0.2)
+    alone = draw(draw_time, 7, [1234], (1, 2, 2))
     for mine, all_of in zip(alone, (t, drop, noise), strict=True):
         assert torch.equal(mine[0], all_of[1234])
-    assert not torch.equal(draw(8, [1234], (1, 2, 2), 0.2)[2], alone[2])
+    assert not torch.equal(draw(draw_time, 8, [1234], (1, 2, 2))[2], alone[2])
 
 
 def test_classes_are_known_by_name_or_where_the_model_has_no_names_by_number():

@@ -37,26 +37,28 @@ def loss(model: nn.Module, numbers, **options) -> Tensor:
 
 
 def test_a_sample_meets_the_same_randomness_in_any_batch():
-    together = draw(FLOW, 3, list(range(10)), (3, 4, 6))
+    together = draw(FLOW.draw_time, 3, list(range(10)), (3, 4, 6))
     torch.manual_seed(9)
-    some = draw(FLOW, 3, [7, 0, 4], (3, 4, 6))
+    some = draw(FLOW.draw_time, 3, [7, 0, 4], (3, 4, 6))
     for all_of_it, part in zip(together, some, strict=True):
         assert torch.equal(part, all_of_it[[7, 0, 4]])
     assert [tuple(part.shape) for part in some] == [(3,), (3,), (3, 3, 4, 6)]
 
 
 def test_other_seeds_and_numbers_meet_other_randomness():
-    first = draw(FLOW, 3, list(range(5)), (4,))
-    other = draw(FLOW, 4, list(range(5)), (4,))
+    first = draw(FLOW.draw_time, 3, list(range(5)), (4,))
+    other = draw(FLOW.draw_time, 4, list(range(5)), (4,))
     for a, b in zip(first, other, strict=True):
         assert not (a == b).any()
         assert len(a.unique(dim=0)) == 5
 
 
 def test_the_density_of_times_is_the_configured_one():
-    times = draw(Flow(TimeConvention(), times=UniformTimes()), 0, list(range(2000)), ())[0]
+    times = draw(Flow(TimeConvention(), times=UniformTimes()).draw_time, 0, list(range(2000)), ())[
+        0
+    ]
     assert times.var().item() == pytest.approx(1 / 12, rel=0.1)
-    times = draw(FLOW, 0, list(range(2000)), ())[0]
+    times = draw(FLOW.draw_time, 0, list(range(2000)), ())[0]
     assert torch.logit(times).std().item() == pytest.approx(1, rel=0.1)
 
 
@@ -88,7 +90,7 @@ def test_an_unconditional_model_gets_its_only_label():
 def test_the_loss_is_the_mean_over_the_samples_of_the_process():
     """A model that answers 0 pays |eps - x0|^2."""
     model, numbers = Noting(), [5, 11, 2]
-    t, _, eps = draw(FLOW, 3, numbers, (3, 2, 2))
+    t, _, eps = draw(FLOW.draw_time, 3, numbers, (3, 2, 2))
     x0 = batch(numbers)["image"]
     found = loss(model, numbers)
     torch.testing.assert_close(found, (eps - x0).square().mean())

@@ -175,8 +175,8 @@ def test_a_signal_in_a_training_keeps_what_is_measured_and_it_goes_on(
 def test_a_signal_while_measuring_keeps_the_trainings(copy, done, monkeypatch, capsys):
     (copy / "8.json").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(command, "measure", lambda pair: signal.raise_signal(signal.SIGINT))
-        assert main(argv(copy)) == 130
+        patch.setattr(command, "measure", lambda pair: signal.raise_signal(signal.SIGTERM))
+        assert main(argv(copy)) == 143
     said = capsys.readouterr().err
     assert f"1 of 2 counts are in {copy}, the same command goes on" in said
     assert not (copy / "8.json").exists()

@@ -30,7 +30,7 @@ from diffgen.sampling.adopted import diffusers_parts
 from diffgen.sampling.geometry import Geometry
 from diffgen.sampling.guided import Denoiser
 from diffgen.sampling.labels import label_tensor
-from diffgen.sampling.late import check_constraints
+from diffgen.sampling.late import checked
 from diffgen.sampling.noise import Generators, initial_noise, position_seeds
 from diffgen.sampling.rules import rule_for
 from diffgen.sampling.schedulers import Scheduler, set_steps, size_shift
@@ -246,7 +246,7 @@ class DiffGenPipeline(DiffusionPipeline):
         if len(numbers) != len(labels) or (image_numbers is not None and seed is None):
             raise ValueError(f"image_numbers {numbers}: give one for each image, and a seed")
         noise = initial_noise(numbers, self.geometry, (height, width), seed, generator, latents)
-        check_constraints(constraints, recurrence, noise)
+        constraints = checked(constraints, recurrence, noise)
         if guide is not None:
             guide.geometry.shape(height, width)
         step_noise = generator if seed is None else step_generators(seed, numbers)

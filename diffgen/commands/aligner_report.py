@@ -150,14 +150,17 @@ def closing(settled: Settled, condition: Condition, until: float, best: float) -
         )
         return "\n".join([*lines, why])
     lines += [f"constraints act at t > {until:g}", "", "next"]
-    due = aligners_folder(settled.source, str(settled.source.pipeline))
+    local = Path(settled.config.source).exists()  # a hub's models have no folder here
+    due = aligners_folder(settled.source, settled.config.source) if local else None
+    place = settled.out.parent
     command = f"python sample/generate.py {shlex.quote(settled.config.source)}"
     if settled.out.name != condition.name:  # sampling finds them by this name
-        lines.append(f"  mkdir -p {shlex.quote(str(due))}")
-        target = shlex.quote(str(due / condition.name))
+        place = due or place
+        lines.append(f"  mkdir -p {shlex.quote(str(place))}")
+        target = shlex.quote(str(place / condition.name))
         lines.append(f"  mv {shlex.quote(str(settled.out))} {target}")
-    elif settled.out.parent != due:
-        command += f" --aligners {shlex.quote(str(settled.out.parent))}"
+    if place != due:
+        command += f" --aligners {shlex.quote(str(place))}"
     if settled.config.vae is not None:
         command += f" --vae {shlex.quote(settled.config.vae)}"
     wanted = shlex.quote(settled.config.condition)

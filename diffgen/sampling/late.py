@@ -1,6 +1,6 @@
 """A guided model under late constraints: ``(x_t, t) -> x0``, as GuidedDenoiser is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -131,16 +131,20 @@ def renoised(
     return ratio * x_s + max(sigma_t**2 - (ratio * sigma_s) ** 2, 0.0) ** 0.5 * noise
 
 
-def check_constraints(constraints: Sequence[Constraint], recurrence: int, noise: Tensor) -> None:
-    """Raise ValueError for what is no constraint, or does not fit samples like ``noise``."""
+def checked(
+    constraints: Iterable[Constraint], recurrence: int, noise: Tensor
+) -> tuple[Constraint, ...]:
+    """All of them. Raises ValueError for what is none, or does not fit samples like ``noise``."""
     if recurrence < 1:
         raise ValueError(f"recurrence must be 1 or more, not {recurrence}")
     if isinstance(constraints, Constraint):
         raise ValueError("constraints: give a list of them, also of one")
-    if constraints and torch.is_inference_mode_enabled():
+    every = tuple(constraints)
+    if every and torch.is_inference_mode_enabled():
         raise ValueError("constraints need gradients, which torch.inference_mode forbids")
-    for constraint in constraints:
+    for constraint in every:
         if not isinstance(constraint, Constraint):
             kind = type(constraint).__name__
             raise ValueError(f"constraints: {kind} is no Constraint; give Constraint(loss, scale)")
         constraint.loss.check(tuple(noise.shape))
+    return every

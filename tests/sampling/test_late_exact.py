@@ -105,3 +105,9 @@ class Blind(Loss):
 def test_a_loss_that_is_not_of_each_image_is_refused(loss):
     with pytest.raises(ValueError, match=f"{type(loss).__name__} is to give a differentiable"):
         draw(build(), constraints=[Constraint(loss, 0.1)])
+
+
+def test_constraints_may_come_from_a_generator():
+    given = [Constraint(Bright(0.5), form="none")]
+    pictures_of = (draw(build(), constraints=c) for c in (given, (one for one in given)))
+    assert torch.equal(*pictures_of)

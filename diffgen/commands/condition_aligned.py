@@ -21,7 +21,7 @@ from diffgen.files import weights_digest
 from diffgen.guidance.late import Loss
 from diffgen.lacon.aligner import Aligner
 from diffgen.lacon.conditions import Condition, averaged
-from diffgen.lacon.load import load_aligner
+from diffgen.lacon.load import ending, load_aligner
 from diffgen.lacon.losses import Aligned
 from diffgen.lacon.named import condition_named
 from diffgen.pipeline import DiffGenPipeline
@@ -75,19 +75,8 @@ class ByAligner(Kind):
         return cls(pipe, form, notes, condition, folder, aligner, from_pictures, weights)
 
     def until(self, asked: float | None) -> float:
-        """See Kind.until. Raises UserError where the aligner has learnt nothing."""
-        aligner, place = self.aligner, f"the aligner in {self.folder}"
-        if asked is None and aligner.config.until == 1:
-            raise UserError(
-                f"constraint: {place} has learnt nothing that could steer; give --constraint-until "
-                "to use it anyway"
-            )
-        if asked is not None and asked < aligner.low:
-            raise UserError(
-                f"constraint_until: {asked:g} is below {aligner.low:g}, the smallest time that "
-                f"{place} was trained at"
-            )
-        return float(aligner.config.until) if asked is None else asked
+        """See Kind.until."""
+        return ending(self.aligner.config, asked, "constraint_until", self.folder)
 
     def read(self, file: ConditionFile, size: tuple[int, int]) -> Target:
         """See Kind.read."""

@@ -123,8 +123,3 @@ class Aligner(ModelMixin, ConfigMixin):
     def blocks(self) -> tuple[int, ...]:
         """Blocks of the model whose features it reads."""
         return tuple(self.config.blocks)
-
-    @property
-    def low(self) -> float:
-        """The smallest time it was trained at, the first of ``r2``; 0: that is not known."""
-        return min(map(float, self.config.r2 or {}), default=0.0)

@@ -1,7 +1,9 @@
 """Aligners on the disk, and the model each belongs to."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -72,3 +74,29 @@ def load_aligner(
             f"{condition.name} of {condition.channels} is asked for"
         )
     return aligner.requires_grad_(False).eval().to(model.device)
+
+
+def ending(stated: Mapping[str, Any], asked: float | None, field: str, folder: Path) -> float:
+    """The time a constraint by the aligner in ``folder`` ends at.
+
+    Args:
+        stated: the aligner's configuration.
+        asked: by the option ``field``; None: the aligner's own.
+
+    Raises:
+        UserError: it has learnt nothing, or was not trained down to what is asked.
+    """
+    if asked is None:
+        if stated["until"] >= 1:
+            raise UserError(
+                f"{field}: the aligner in {folder} has learnt nothing that could steer; give one "
+                "to use it anyway"
+            )
+        return float(stated["until"])
+    low = min(map(float, stated["r2"] or {}), default=0.0)
+    if asked < low:
+        raise UserError(
+            f"{field}: {asked:g} is below {low:g}, the smallest time that the aligner in {folder} "
+            "was trained at"
+        )
+    return asked

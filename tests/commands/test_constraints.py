@@ -169,8 +169,10 @@ class TestRefusals:
     def test_an_aligner_that_has_learnt_nothing_unless_a_time_is_given(self, loaded, folder):
         save_aligner(loaded.pipe.transformer, MASK, folder, until=1.0)
         said = self.refused(loaded, "mask=masks", aligners=folder)
-        assert said.startswith(f"constraint: the aligner in {folder}/mask has learnt nothing that")
-        assert "give --constraint-until to use it anyway" in said
+        assert said.startswith(
+            f"constraint_until: the aligner in {folder}/mask has learnt nothing that"
+        )
+        assert "give one to use it anyway" in said
         (constraint,) = built(loaded, "mask=masks", aligners=folder, constraint_until=[0.5])
         assert constraint.until == 0.5
 

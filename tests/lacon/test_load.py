@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from diffgen.errors import UserError
 from diffgen.lacon.aligner import Aligner
 from diffgen.lacon.conditions import EDGE, EDGE_F1, MASK, Condition
-from diffgen.lacon.load import fingerprint, load_aligner
+from diffgen.lacon.load import ending, fingerprint, load_aligner
 from tests.tiny import build
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -165,3 +165,13 @@ def test_weights_that_are_no_safetensors_are_not_read(folder, model):
     remove(folder / "aligner")
     with pytest.raises(UserError, match="cannot be loaded"):
         load_aligner(folder, model)
+
+
+def test_a_constraint_ends_where_its_aligner_does_or_is_asked_to_within_its_training(tmp_path):
+    stated = {"until": 0.4, "r2": {"0.3": 0.5, "0.4": 0.4}}
+    assert ending(stated, None, "until", tmp_path) == 0.4
+    assert ending(stated, 0.3, "until", tmp_path) == 0.3
+    with pytest.raises(UserError, match=r"until: 0.2 is below 0.3, the smallest time"):
+        ending(stated, 0.2, "until", tmp_path)
+    with pytest.raises(UserError, match=r"until: .* has learnt nothing"):
+        ending({"until": 1.0, "r2": {"0.3": -1.0}}, None, "until", tmp_path)

@@ -24,7 +24,7 @@ from diffgen.data.pixels import from_uint8
 from diffgen.group import Group
 from diffgen.guidance import Constraint
 from diffgen.lacon.fidelity import colour_error
-from diffgen.lacon.load import load_aligner
+from diffgen.lacon.load import ending, load_aligner
 from diffgen.lacon.losses import Aligned
 from diffgen.metrics.reader import load_reader
 from diffgen.sampling.batches import labels_in_turn
@@ -121,9 +121,12 @@ class Scorer:
                 found["control"][name] = over(one.fidelity(control, self.reader))
         variation = colour_error(from_uint8(images[: len(again)]), from_uint8(again))
         until = None
-        if cell.late is not None:
-            own = float(self.aligners[cell.late.condition].config.until)
-            until = own if cell.late.until is None else cell.late.until
+        if late := cell.late:
+            stated, folder = (
+                self.aligners[late.condition].config,
+                self.wanted.conditions[late.condition].folder,
+            )
+            until = ending(stated, late.until, "until", folder)
         return {
             **found,
             "real": {name: self.real[name] for name in cell.conditions},

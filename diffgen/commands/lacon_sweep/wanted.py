@@ -17,6 +17,7 @@ from diffgen.data.pixels import from_uint8, to_uint8
 from diffgen.errors import UserError
 from diffgen.group import cut
 from diffgen.lacon.conditions import Condition
+from diffgen.lacon.load import ending
 from diffgen.lacon.maps import has_own_maps, maps_of
 from diffgen.lacon.named import condition_named
 from diffgen.metrics.reader import MIN_SIDE, Reader
@@ -119,17 +120,7 @@ def read_wanted(config: LaconSweepConfig) -> Wanted:
         folder = config.aligner_folder() / condition.name
         missing = f"{folder} holds no aligner; train/lacon.py trains one"
         stated = read_json(folder / "aligner" / "config.json", "conditions", missing)
-        if config.until is None and stated.get("until", 0) >= 1:
-            raise UserError(
-                f"until: the aligner in {folder} reads too little for a cut-off of its own, so "
-                "that its constraint would never act; train it longer, or give until"
-            )
-        low = min(map(float, stated.get("r2") or {}), default=0.0)
-        if config.until is not None and config.until < low:
-            raise UserError(
-                f"until: {config.until:g} is below {low:g}, the smallest time that the aligner in "
-                f"{folder} was trained at"
-            )
+        ending(stated, config.until, "until", folder)  # refuses what cannot act
         maps = torch.cat([maps_of(part.source, numbers, condition) for numbers in batches])
         asked[name] = Asked(condition, maps, has_own_maps(part.source, condition), folder)
     pictures = [torch.stack([part.source[n][0] for n in numbers]) for numbers in batches]

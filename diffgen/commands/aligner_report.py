@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from diffgen.config.aligners import aligners_folder
-from diffgen.config.lacon import Settled
+from diffgen.config.beside import Settled
+from diffgen.config.lacon import LaconConfig
+from diffgen.config.places import aligners_folder
 from diffgen.data.pixels import to_pil, to_uint8
 from diffgen.data.source import build_images
 from diffgen.errors import UserError
@@ -32,7 +33,7 @@ TOO_LITTLE = 0.05
 
 
 def build_examples(
-    settled: Settled, data: MappedData, objective: AlignerObjective
+    settled: Settled[LaconConfig], data: MappedData, objective: AlignerObjective
 ) -> tuple[Examples, Tensor]:
     """Held-out pictures where the data sets some apart, else such of the training.
 
@@ -95,7 +96,7 @@ def draw_reading(
 
 
 def report(
-    settled: Settled, objective: AlignerObjective, examples: Examples, aligner: Aligner
+    settled: Settled[LaconConfig], objective: AlignerObjective, examples: Examples, aligner: Aligner
 ) -> None:
     """Measure R^2 against time, save ``aligner`` with it, draw and print it, and what is next."""
     condition, low = objective.reader.condition, objective.low
@@ -139,7 +140,7 @@ def table(r2: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
-def closing(settled: Settled, condition: Condition, until: float, best: float) -> str:
+def closing(settled: Settled[LaconConfig], condition: Condition, until: float, best: float) -> str:
     """Where everything is, and what to do next."""
     places = {"aligner": "aligner", "curve": "r2.png", "pictures": "samples"}
     lines = [f"{name:10}{settled.out / place}" for name, place in places.items()]

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 from torch import nn
 
-from diffgen.config.lacon import LaconConfig
+from diffgen.config.beside import BesideConfig
 from diffgen.config.sampling import Device
 from diffgen.config.track import Tracker
 from diffgen.config.train import LoopConfig, TrainConfig
@@ -43,7 +43,7 @@ def open_accelerator(
 
 
 def begin_state(
-    config: TrainConfig | LaconConfig,
+    config: TrainConfig | BesideConfig,
     model: nn.Module,
     accelerator: Accelerator,
     folder: RunFolder,

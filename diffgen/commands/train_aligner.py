@@ -14,7 +14,8 @@ from diffgen.commands.aligner_report import build_examples, draw_reading, report
 from diffgen.commands.begin_training import begin_state, open_accelerator
 from diffgen.commands.left_out import tell_left_out
 from diffgen.commands.load import CHANGED, load_pipeline
-from diffgen.config.lacon import LaconConfig, Settled
+from diffgen.config.beside import Settled
+from diffgen.config.lacon import LaconConfig
 from diffgen.config.stored import read_json
 from diffgen.data.hub import HubStream
 from diffgen.data.source import ImageSource, build_images
@@ -24,9 +25,9 @@ from diffgen.files import locked, write_json
 from diffgen.group import Group
 from diffgen.lacon.aligner import Aligner
 from diffgen.lacon.conditions import Condition
-from diffgen.lacon.load import fingerprint
 from diffgen.lacon.named import condition_named
 from diffgen.lacon.training import AlignerObjective, MappedData, Reader, image_std, model_labels
+from diffgen.models.beside import fingerprint
 from diffgen.models.vae import LatentSpace
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.signals import Interrupted
@@ -57,7 +58,11 @@ def train_aligner(config: LaconConfig) -> None:
 
 
 def run(
-    settled: Settled, condition: Condition, accelerator: Accelerator, group: Group, lock: ExitStack
+    settled: Settled[LaconConfig],
+    condition: Condition,
+    accelerator: Accelerator,
+    group: Group,
+    lock: ExitStack,
 ) -> None:
     """Build everything, then write: train, export, measure. ``lock`` holds that of the folder."""
     config, folder = settled.config, RunFolder(settled.out)
@@ -105,7 +110,7 @@ def run(
 
 
 def build(
-    settled: Settled, condition: Condition, accelerator: Accelerator
+    settled: Settled[LaconConfig], condition: Condition, accelerator: Accelerator
 ) -> tuple[MappedData, Aligner, AlignerObjective]:
     """The pictures, a fresh aligner, and what it minimises on the frozen model."""
     config = settled.config
@@ -128,7 +133,7 @@ def build(
 
 
 def open_folder(
-    settled: Settled, images: ImageSource | HubStream, backbone: str, folder: RunFolder
+    settled: Settled[LaconConfig], images: ImageSource | HubStream, backbone: str, folder: RunFolder
 ) -> None:
     """Make the folder, or check that it holds the aligner of this model; tell what is left out.
 
@@ -183,7 +188,7 @@ def encoder(pipe: DiffGenPipeline) -> Callable[[Tensor], Tensor] | None:
 
 
 def known_labels(
-    settled: Settled, images: ImageSource | HubStream, accelerator: Accelerator
+    settled: Settled[LaconConfig], images: ImageSource | HubStream, accelerator: Accelerator
 ) -> Tensor:
     """The model's label of each class of the images."""
     source = settled.source

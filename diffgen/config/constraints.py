@@ -7,10 +7,10 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
-from diffgen.config.aligners import aligners_folder
 from diffgen.config.base import Section, Size, parse_size
 from diffgen.config.condition_sizes import file_problems
 from diffgen.config.data import IMAGE_SUFFIXES, image_files
+from diffgen.config.places import aligners_folder
 from diffgen.config.source import Source
 from diffgen.errors import UserError
 

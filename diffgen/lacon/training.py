@@ -55,13 +55,20 @@ class Reader:
         whole batch at once, which is many times faster than one by one.
         """
         pictures = pictures.to(self.device, non_blocking=True)
+        maps, x0 = self.maps(pictures, stored), self.seen(pictures)
+        return x0, self.condition.shrink(maps, (x0.shape[-2], x0.shape[-1]))
+
+    def maps(self, pictures: Tensor, stored: Tensor | None) -> Tensor:
+        """(B, channels, H, W) of ``pictures`` on the device."""
         with torch.autocast(self.device.type, enabled=False):  # bf16 would move the edges
-            x0 = pictures if self.encode is None else self.encode(pictures)
             if stored is None:
-                maps = self.condition.of(pictures)
-            else:
-                maps = self.condition.from_stored(stored.to(self.device, non_blocking=True))
-            return x0, self.condition.shrink(maps, (x0.shape[-2], x0.shape[-1]))
+                return self.condition.of(pictures)
+            return self.condition.from_stored(stored.to(self.device, non_blocking=True))
+
+    def seen(self, pictures: Tensor) -> Tensor:
+        """What the model sees of ``pictures`` on the device."""
+        with torch.autocast(self.device.type, enabled=False):
+            return pictures if self.encode is None else self.encode(pictures)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,9 @@
 """The transformer block: attention and feed-forward under adaLN-Zero (Peebles and Xie 2023)."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +30,11 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def add_gated(x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
     """x + gate * branch."""
     return torch.addcmul(x, gate, branch)
+
+
+Rotation: TypeAlias = tuple[Tensor, Tensor]
+Attends: TypeAlias = Callable[..., Tensor]
+"""(the block's attention, and what it would be called with) -> what stands in for its result."""
 
 
 class Mlp(nn.Module):
@@ -69,7 +78,7 @@ class Attention(nn.Module):
         self,
         x: Tensor,
         layout: Layout,
-        rotation: tuple[Tensor, Tensor] | None = None,
+        rotation: Rotation | None = None,
         logit_scale: Tensor | None = None,
     ) -> Tensor:
         """``x`` (..., N, width) laid out as ``layout`` says -> the same shape.
@@ -77,14 +86,27 @@ class Attention(nn.Module):
         ``rotation``: cos and sin, each (..., N, 1, head size / 2). ``logit_scale``: a factor on
         the logits of each query, broadcastable against (..., N, 1, 1).
         """
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self.proj(self.heads(q, k, v, layout, rotation, logit_scale))
+
+    def heads(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        layout: Layout,
+        rotation: Rotation | None = None,
+        logit_scale: Tensor | None = None,
+    ) -> Tensor:
+        """All between the linear maps: q, k, v (..., N, width) -> (..., N, width)."""
+        q, k, v = (z.unflatten(-1, (self.num_heads, -1)) for z in (q, k, v))
         if self.qk_norm:
             q, k = layer_norm(q), layer_norm(k)
         if rotation is not None:
             q, k = (rotate(at_least_fp32(z), *rotation).to(v.dtype) for z in (q, k))
         if logit_scale is not None:
             q = q * logit_scale.to(q.dtype)
-        return self.proj(attend(q, k, v, layout).flatten(-2))
+        return attend(q, k, v, layout).flatten(-2)
 
 
 def modulation(width: int, rank: int | None) -> nn.Sequential:
@@ -130,20 +152,23 @@ class Block(nn.Module):
         x: Tensor,
         condition: Tensor,
         layout: Layout,
-        rotation: tuple[Tensor, Tensor] | None = None,
+        rotation: Rotation | None = None,
         logit_scale: Tensor | None = None,
         shared: Tensor | None = None,
+        attention: Attends | None = None,
     ) -> Tensor:
         """``x`` (..., N, width), ``condition`` (B, width) -> the shape of ``x``.
 
-        ``shared`` (B, 6 width): the global branch of AdaLN-LoRA.
+        ``shared`` (B, 6 width): the global branch of AdaLN-LoRA. ``attention``: what attends in
+        place of the block's own.
         """
         modulated = self.adaLN_modulation(condition)
         if shared is not None:
             modulated = modulated + shared
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulated.chunk(6, -1)
         normed = layout.apply(modulate, (layer_norm(x),), (shift_a, scale_a))
-        attended = self.attn(normed, layout, rotation, logit_scale)
+        attend = self.attn if attention is None else partial(attention, self.attn)
+        attended = attend(normed, layout, rotation, logit_scale)
         x = layout.apply(add_gated, (x, attended), (gate_a,))
         normed = layout.apply(modulate, (layer_norm(x, self.mlp_norm_eps),), (shift_m, scale_m))
         return layout.apply(add_gated, (x, self.mlp(normed)), (gate_m,))

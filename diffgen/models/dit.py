@@ -1,5 +1,6 @@
 """DiT, the one backbone (Peebles and Xie 2023), on tokens that carry their coordinates."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from diffgen.config.base import token_grid
 from diffgen.config.model import Attention, DiTConfig, MicroConditioning, Prediction, TimeConvention
 from diffgen.config.positions import PositionOverrides, position_changes, read_position
+from diffgen.models.adapter import Adapter
 from diffgen.models.attention import layout_of
 from diffgen.models.blocks import Block, FinalLayer, modulation
 from diffgen.models.embedders import CropEmbedder, LabelEmbedder, TimestepEmbedder, TokenEmbedder
@@ -173,6 +175,7 @@ class DiT(ModelMixin, ConfigMixin):
         crop: Tensor | None = None,
         told: Tensor | None = None,
         generator: Draws = None,
+        adapter: Adapter | None = None,
     ) -> Tensor:
         """Predict from noisy images; with ``coords`` from tokens, see ``forward_tokens``.
 
@@ -185,6 +188,7 @@ class DiT(ModelMixin, ConfigMixin):
                 None: the whole of one.
             told: (B,) bool, False: the crop is not embedded; None: all are.
             generator: for encodings that draw positions; None outside training.
+            adapter: what works beside the model's own weights in this pass.
 
         Returns:
             (B, C_out, H, W).
@@ -194,13 +198,20 @@ class DiT(ModelMixin, ConfigMixin):
                 ``crop`` for a model that has no use for it.
         """
         if coords is not None:
-            return self.forward_tokens(x, coords, t, y, mask, sizes, lengths, crop, told, generator)
+            return self.forward_tokens(
+                x, coords, t, y, mask, sizes, lengths, crop, told, generator, adapter
+            )
         rows, columns = x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size
         tokens = patchify(x, self.patch_size)
         coords = grid_coords(rows, columns, x.device).expand(x.shape[0], -1, -1)
         sizes = coords.new_tensor([rows, columns]).expand(x.shape[0], 2)
         out = self.forward_tokens(
-            tokens, coords, t, y, sizes=sizes, crop=crop, told=told, generator=generator
+            *(tokens, coords, t, y),
+            sizes=sizes,
+            crop=crop,
+            told=told,
+            generator=generator,
+            adapter=adapter,
         )
         return unpatchify(out, rows, columns, self.patch_size)
 
@@ -216,13 +227,14 @@ class DiT(ModelMixin, ConfigMixin):
         crop: Tensor | None = None,
         told: Tensor | None = None,
         generator: Draws = None,
+        adapter: Adapter | None = None,
     ) -> Tensor:
         """Predict from tokens, padded or packed.
 
         Args:
             tokens: (B, N, C p^2), channel-major (c, row, column); packed: (sum N, C p^2).
             coords: (B, N, 2) float (row, column); packed: (sum N, 2).
-            t, y, crop, told, generator: as in ``forward``.
+            t, y, crop, told, generator, adapter: as in ``forward``.
             mask: (B, N) bool, True = real; None: all are. Padded positions come out as 0.
             sizes: (B, 2) full grid in tokens; None: the smallest that holds the real coords.
             lengths: (B,) int64 makes the batch a packed one.
@@ -237,6 +249,8 @@ class DiT(ModelMixin, ConfigMixin):
         layout = layout_of(tokens, mask, lengths, self.attention)
         sizes = layout.full_size(coords) if sizes is None else sizes
         condition = self.condition(t, y, sizes, crop, told)
+        if adapter is not None:
+            condition = adapter.condition(condition)
         seen = layout.spread(sizes)
         if crop is not None and self.config.crop_coords:
             picture = self.encoding.picture(crop / self.patch_size, sizes)
@@ -256,8 +270,9 @@ class DiT(ModelMixin, ConfigMixin):
             logit_scale = logit_scale[..., None, None]
         branch = self.global_adaLN_modulation
         shared = None if branch is None else branch(condition)
-        for block in self.blocks:
-            given = (x, condition, layout, rotation, logit_scale, shared)
+        for number, block in enumerate(self.blocks):
+            attention = None if adapter is None else partial(adapter.attend, number)
+            given = (x, condition, layout, rotation, logit_scale, shared, attention)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = self._gradient_checkpointing_func(block, *given)
             else:

@@ -10,6 +10,7 @@ from torch import Tensor
 from diffgen.guidance import Pass, Run
 from diffgen.guidance.late import Seen
 from diffgen.guidance.spaces import noise_level
+from diffgen.models.adapter import Adapter
 from diffgen.models.dit import DiT
 from diffgen.models.taps import tapped
 from diffgen.processes import Denoised, Process
@@ -22,21 +23,25 @@ class Denoiser(NamedTuple):
     process: Process
     position_seeds: list[int] | None = None
     """(B,) seeds of what its encoding draws, the same at every step; None: it draws nothing."""
+    adapter: Adapter | None = None
+    """What works beside the model."""
 
     def levels(self, t: float) -> tuple[float, float]:
         """alpha and sigma at time ``t``."""
         alpha, sigma = self.process.levels(torch.tensor(t, dtype=torch.float64))
         return float(alpha), float(sigma)
 
-    def __call__(self, x_t: Tensor, t: float | Tensor, labels: Tensor, s: float | None) -> Denoised:
+    def __call__(
+        self, x_t: Tensor, t: float | Tensor, labels: Tensor, s: float | Tensor | None
+    ) -> Denoised:
         """x0 of ``x_t`` (n B, C, H, W) at time ``t`` for ``labels`` (n B,); n passes.
 
         ``t``: one for all, or (n B,). The log-variance is that of the step to time ``s``. Every
         pass draws alike.
         """
         times = t if isinstance(t, Tensor) else x_t.new_full((len(x_t),), t)
-        earlier = None if s is None else torch.full_like(times, s)
-        told: dict[str, Any] = {}
+        earlier = s if s is None or isinstance(s, Tensor) else torch.full_like(times, s)
+        told: dict[str, Any] = {} if self.adapter is None else {"adapter": self.adapter}
         if self.position_seeds is not None:
             seeds = self.position_seeds * (len(x_t) // len(self.position_seeds))
             told["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]

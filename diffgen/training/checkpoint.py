@@ -43,6 +43,14 @@ class Window:
 
     total: float = 0.0
     steps: int = 0
+    parts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Sum and count of parts of the losses, by name."""
+
+    def add(self, parts: Mapping[str, tuple[float, float]]) -> None:
+        """Add sums and counts."""
+        for name, (total, count) in parts.items():
+            before, steps = self.parts.get(name, (0.0, 0.0))
+            self.parts[name] = (before + total, steps + count)
 
 
 @dataclass

@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -49,6 +50,8 @@ class Loop:
     hooks: Hooks
     cut: Callable[[Sample], Iterable[Sample]] = lambda batch: (batch,)
     """A process's batch -> the pieces it computes at once."""
+    parts: Callable[[], Mapping[str, tuple[float, float]]] = dict
+    """Sums and counts of parts of this process's losses, by name, since it was last called."""
     remedy: str = "lower --optimizer rates in a new --out may help"
     """What to try after a bad loss."""
 
@@ -142,6 +145,8 @@ class Loop:
         """Move the losses summed on the device into the window; refuse bad ones, or gradients."""
         self.state.window.total += self.pending.item()
         self.pending.zero_()
+        for parts in self.group.everyones(self.parts()):
+            self.state.window.add(parts)
         with self.group.together():
             if math.isfinite(self.state.window.total) and math.isfinite(self.norm.item()):
                 return
@@ -158,7 +163,7 @@ class Loop:
         self.state.window = Window()
         bar.set_postfix_str(f"loss {loss:.4f}")
         rates = [schedule.get_last_lr()[0] for schedule in self.state.schedules]
-        line = {
+        line: dict[str, Any] = {
             "images": self.state.seen,
             "loss": loss,
             "grad_norm": self.norm.item(),
@@ -166,6 +171,8 @@ class Loop:
             "images_per_second": round(speed, 2),
             "processes": self.group.world,
         }
+        if window.parts:
+            line["losses"] = {n: total / k if k else None for n, (total, k) in window.parts.items()}
         with self.group.together():
             if self.group.main:
                 self.folder.log(line)

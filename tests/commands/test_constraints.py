@@ -20,7 +20,7 @@ from diffgen.guidance import Constraint
 from diffgen.guidance.late import unit_step
 from diffgen.lacon import Aligned, Aligner, Inpaint, LowResolution
 from diffgen.lacon.conditions import CONDITIONS, DEPTH, EDGE, MASK, PALETTE, Condition, averaged
-from diffgen.lacon.load import fingerprint
+from diffgen.models.beside import fingerprint
 from diffgen.models.vae import LatentSpace
 from tests.tiny import build
 

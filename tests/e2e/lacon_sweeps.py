@@ -16,8 +16,9 @@ from diffgen.data.shapes import CLASS_NAMES
 from diffgen.data.source import build_images
 from diffgen.guidance import CFG, Constraint
 from diffgen.lacon.conditions import EDGE, MASK, PALETTE, Condition
-from diffgen.lacon.load import fingerprint, load_aligner
+from diffgen.lacon.load import load_aligner
 from diffgen.lacon.losses import Aligned
+from diffgen.models.beside import fingerprint
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.batches import set_up
 from tests.aligners import fresh

@@ -12,7 +12,7 @@ from PIL import Image
 from diffgen.cli import launch
 from diffgen.lacon import Aligner
 from diffgen.lacon.conditions import EDGE, MASK
-from diffgen.lacon.load import fingerprint
+from diffgen.models.beside import fingerprint
 from tests.e2e.forked import Running
 from tests.tiny import build
 

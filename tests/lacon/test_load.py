@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from diffgen.errors import UserError
 from diffgen.lacon.aligner import Aligner
 from diffgen.lacon.conditions import EDGE, EDGE_F1, MASK, Condition
-from diffgen.lacon.load import ending, fingerprint, load_aligner
+from diffgen.lacon.load import ending, load_aligner
+from diffgen.models.beside import fingerprint
 from tests.tiny import build
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -115,7 +115,7 @@ def test_wrong_input_is_refused_with_one_message(run, uninterrupted, tmp_path, c
         (["--data.kind", "shapes", "--data.size", "17x16"], "data.size: 17x16 is not divisible"),
         (["--data.kind", "folder", "--data.path", "gone"], "data.path: gone does not exist"),
         (["--vae", "gone"], "vae: gone is not needed"),
-        (["--out", str(run)], "is the folder of a model; an aligner needs one of its own"),
+        (["--out", str(run)], "is the folder of a model; what is trained needs one of its own"),
         (["--out", f"{some}/0.png"], "0.png is not a folder"),
         (["--out", str(uninterrupted)], f"out: {uninterrupted} holds a run with other settings"),
     ]

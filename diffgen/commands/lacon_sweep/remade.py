@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.commands.lacon_sweep.wanted import Wanted
-from diffgen.config.aligners import run_folder
 from diffgen.config.base import Section
 from diffgen.config.command_line import read_yaml
 from diffgen.config.lacon import LaconConfig
 from diffgen.config.lacon_sweep import LaconSweepConfig
+from diffgen.config.places import run_folder
 from diffgen.config.source import resolve
 from diffgen.config.train import TrainConfig
 from diffgen.errors import UserError

@@ -1,6 +1,6 @@
-"""Where the aligners of a model lie: in its run folder, each in a folder of its condition.
+"""Where lies what is trained beside a model: in its run folder, each in a folder of its condition.
 
-Where there is no run they lie beside the pipeline folder: what is in that folder is the model.
+Where there is no run it lies beside the pipeline folder: what is in that folder is the model.
 """
 
 import os
@@ -25,12 +25,25 @@ def aligners_folder(source: Source, name: str) -> Path:
     Raises:
         UserError: the model is one of the hub.
     """
+    return _beside(source, name, "aligners", "aligner")
+
+
+def joint_folder(source: Source, name: str) -> Path:
+    """The folder of all joint adapters of the model called ``name``.
+
+    Raises:
+        UserError: the model is one of the hub.
+    """
+    return _beside(source, name, "joint", "adapter")
+
+
+def _beside(source: Source, name: str, kind: str, what: str) -> Path:
     run = run_folder(source)
     if run is None and not Path(name).exists():
-        raise UserError(f"out: {name} is a model of the hub; give a folder for its aligner")
+        raise UserError(f"out: {name} is a model of the hub; give a folder for its {what}")
     if run is not None:
-        return run / "aligners"
+        return run / kind
     place = source.pipeline
     if place.name in ("", ".."):
         place = Path(os.path.normpath(place.absolute()))
-    return place.with_name(f"{place.name}-aligners")
+    return place.with_name(f"{place.name}-{kind}")

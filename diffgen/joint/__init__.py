@@ -1,0 +1,1 @@
+"""Joint generation of an image and its condition by one frozen model with adapters (UniCon)."""

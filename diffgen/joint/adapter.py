@@ -1,0 +1,102 @@
+"""The adapter: everything that is trained for one condition, beside a frozen DiT (UniCon)."""
+
+from typing import Any, cast
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from diffgen.config.joint import Projection
+from diffgen.joint.attention import AttentionLoRA, JointAttention
+from diffgen.models.dit import DiT
+
+MOST = 0.15
+"""Share of the model's parameters that an adapter has at most by default."""
+
+
+class JointAdapter(ModelMixin, ConfigMixin):
+    """Joins the images of a DiT with pictures of their condition, drawn by the same DiT.
+
+    Args:
+        condition: name of the condition.
+        channels, binary: of its maps, see ``lacon.conditions.Condition``.
+        hidden_size, depth: of the model.
+        rank: of the LoRAs in the joint attention.
+        condition_rank: of the LoRA in the self-attention of the condition's rows; 0: none.
+        every: joint attention in every so many blocks, the last one among them.
+        projection, projection_rank: see JointAttention.
+        backbone: digest of the weights it was trained on.
+
+    Raises:
+        ValueError: numbers out of range.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        condition: str,
+        channels: int,
+        binary: bool,
+        hidden_size: int,
+        depth: int,
+        rank: int = 8,
+        condition_rank: int = 8,
+        every: int = 1,
+        projection: Projection = "shared",
+        projection_rank: int | None = None,
+        backbone: str = "",
+    ) -> None:
+        super().__init__()
+        if projection not in ("shared", "fused"):
+            raise ValueError(f"projection {projection!r} is not one of shared, fused")
+        for name, value, low in (
+            *(("rank", rank, 1), ("condition_rank", condition_rank, 0), ("every", every, 1)),
+            ("projection_rank", 1 if projection_rank is None else projection_rank, 1),
+        ):
+            if value < low:
+                raise ValueError(f"{name} must be {low} or more, not {value}")
+        joined = {str(number): None for number in range(depth - 1, -1, -every)}
+        self.joint = nn.ModuleDict(
+            {n: JointAttention(hidden_size, rank, projection, projection_rank) for n in joined}
+        )
+        own = range(depth if condition_rank else 0)
+        self.own = nn.ModuleList(AttentionLoRA(hidden_size, condition_rank) for _ in own)
+        self.modality = nn.Parameter(torch.zeros(hidden_size))
+
+    def joint_of(self, number: int) -> JointAttention | None:
+        """The joint attention of a block, if it has one."""
+        name = str(number)
+        return cast(JointAttention, self.joint[name]) if name in self.joint else None
+
+    def own_of(self, number: int) -> AttentionLoRA | None:
+        """The LoRA of the condition's self-attention in a block, if there is one."""
+        return cast(AttentionLoRA, self.own[number]) if len(self.own) else None
+
+    @classmethod
+    def of(
+        cls,
+        model: DiT,
+        condition: str,
+        channels: int,
+        binary: bool,
+        *,
+        rank: int | None = None,
+        condition_rank: int | None = None,
+        **options: Any,
+    ) -> "JointAdapter":
+        """One for ``model``, fresh; ``options`` as in the class.
+
+        A rank left open is the greatest up to a sixteenth of the model's width with which the
+        adapter keeps to 15 % of the model's parameters, and 1 if none does.
+        """
+        width, depth = model.config.hidden_size, len(model.blocks)
+        whole = sum(parameter.numel() for parameter in model.parameters())
+        for tried in range(max(1, width // 16), 0, -1):
+            ranks = (tried if rank is None else rank, condition_rank)
+            chosen = (ranks[0], tried if ranks[1] is None else ranks[1])
+            with torch.device("meta"):
+                size = cls(condition, channels, binary, width, depth, *chosen, **options)
+            if size.num_parameters() <= MOST * whole:
+                break
+        return cls(condition, channels, binary, width, depth, *chosen, **options)

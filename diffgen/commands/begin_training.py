@@ -7,7 +7,8 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 from torch import nn
 
-from diffgen.config.beside import BesideConfig
+from diffgen.config.joint import JointConfig
+from diffgen.config.lacon import LaconConfig
 from diffgen.config.sampling import Device
 from diffgen.config.track import Tracker
 from diffgen.config.train import LoopConfig, TrainConfig
@@ -43,7 +44,7 @@ def open_accelerator(
 
 
 def begin_state(
-    config: TrainConfig | BesideConfig,
+    config: TrainConfig | LaconConfig | JointConfig,
     model: nn.Module,
     accelerator: Accelerator,
     folder: RunFolder,

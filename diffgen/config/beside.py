@@ -67,8 +67,6 @@ class BesideConfig(Section):
     """Folder or hub id of the VAE of a model of latents; none: the one it comes with."""
     class_dropout: float = Field(default=0.1, ge=0, le=1)
     """Share of images whose class the model is not told [0 to 1]."""
-    optimizer: BesideAdamWConfig = BesideAdamWConfig()
-    """Optimiser."""
     schedule: ScheduleConfig = ScheduleConfig()
     """Learning rate over time."""
     ema: ConstantEMAConfig = ConstantEMAConfig()

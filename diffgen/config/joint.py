@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from diffgen.config.base import Section, default_kind
-from diffgen.config.beside import BesideConfig, BesideLoopConfig
+from diffgen.config.beside import BesideAdamWConfig, BesideConfig, BesideLoopConfig
+from diffgen.config.optimizer import MuonConfig
 from diffgen.config.places import joint_folder
 from diffgen.config.source import Source
 
@@ -29,6 +30,13 @@ class CorrelatedTimes(Section):
 
     kind: Literal["correlated"] = "correlated"
     """Training times of image and condition."""
+
+
+class JointMuonConfig(MuonConfig):
+    """Muon on the matrices of the blocks, AdamW on the rest."""
+
+    lr: float = Field(default=2e-3, gt=0)
+    """Peak learning rate of AdamW."""
 
 
 class JointLoopConfig(BesideLoopConfig):
@@ -77,6 +85,10 @@ class JointConfig(BesideConfig):
     min_snr_gamma: float = Field(default=5.0, gt=0)
     """Of a DDPM model: largest weight of the error of x0 (Hang et al. 2023) [signal to noise
     ratio]."""
+    optimizer: Annotated[
+        BesideAdamWConfig | JointMuonConfig, Field(discriminator="kind"), default_kind("muon")
+    ] = JointMuonConfig()
+    """Optimiser."""
     train: JointLoopConfig = JointLoopConfig()
     """Training loop."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from diffgen.config.beside import BesideConfig
+from diffgen.config.beside import BesideAdamWConfig, BesideConfig
 from diffgen.config.places import aligners_folder
 from diffgen.config.source import Source
 from diffgen.config.stored import read_json
@@ -39,6 +39,8 @@ class LaconConfig(BesideConfig):
     low: float = Field(default=0.05, ge=0.001, le=0.95)
     """Smallest training time, no smaller than a DDPM model's first step; times are uniform above it
     [0.001 to 0.95, 1 being pure noise]."""
+    optimizer: BesideAdamWConfig = BesideAdamWConfig()
+    """Optimiser."""
 
     def place(self, source: Source) -> Path:
         """RUN/aligners, or PIPELINE-aligners. Raises UserError: see ``aligners_folder``."""

@@ -8,7 +8,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from diffgen.config.joint import Projection
-from diffgen.joint.attention import AttentionLoRA, JointAttention
+from diffgen.joint.attention import AttentionLoRA, JointAttention, JointBlock
 from diffgen.models.dit import DiT
 
 MOST = 0.15
@@ -56,22 +56,21 @@ class JointAdapter(ModelMixin, ConfigMixin):
         ):
             if value < low:
                 raise ValueError(f"{name} must be {low} or more, not {value}")
-        joined = {str(number): None for number in range(depth - 1, -1, -every)}
-        self.joint = nn.ModuleDict(
-            {n: JointAttention(hidden_size, rank, projection, projection_rank) for n in joined}
+        joined = range(depth - 1, -1, -every)
+        self.blocks = nn.ModuleList(
+            JointBlock(
+                JointAttention(hidden_size, rank, projection, projection_rank)
+                if number in joined
+                else None,
+                AttentionLoRA(hidden_size, condition_rank) if condition_rank else None,
+            )
+            for number in range(depth)
         )
-        own = range(depth if condition_rank else 0)
-        self.own = nn.ModuleList(AttentionLoRA(hidden_size, condition_rank) for _ in own)
         self.modality = nn.Parameter(torch.zeros(hidden_size))
 
-    def joint_of(self, number: int) -> JointAttention | None:
-        """The joint attention of a block, if it has one."""
-        name = str(number)
-        return cast(JointAttention, self.joint[name]) if name in self.joint else None
-
-    def own_of(self, number: int) -> AttentionLoRA | None:
-        """The LoRA of the condition's self-attention in a block, if there is one."""
-        return cast(AttentionLoRA, self.own[number]) if len(self.own) else None
+    def block(self, number: int) -> JointBlock:
+        """What the model's block ``number`` gets."""
+        return cast(JointBlock, self.blocks[number])
 
     @classmethod
     def of(

@@ -87,6 +87,19 @@ class JointAttention(nn.Module):
         return torch.cat(self.project(torch.cat(out.chunk(2), dim=-1)).chunk(2, dim=-1))
 
 
+class JointBlock(nn.Module):
+    """What a block of the model gets: of either, None leaves it out.
+
+    Args:
+        joint: between image and condition.
+        own: the LoRA of the condition's self-attention.
+    """
+
+    def __init__(self, joint: JointAttention | None, own: AttentionLoRA | None) -> None:
+        super().__init__()
+        self.joint, self.own = joint, own
+
+
 def _swapped(x: Tensor) -> Tensor:
     """The rows of both branches in each other's places."""
     return torch.cat(x.chunk(2)[::-1])

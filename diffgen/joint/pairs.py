@@ -1,4 +1,4 @@
-"""What images are paired with: maps as LaCon knows them, exact outlines, or pictures in a folder."""
+"""What images are paired with: maps as LaCon knows them, outlines, or pictures in a folder."""
 
 from diffgen.lacon.conditions import COLOUR_ERROR, EDGE_F1, Condition, strongest
 

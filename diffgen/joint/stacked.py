@@ -57,7 +57,7 @@ class Stacked:
         if logit_scale is not None:
             logit_scale = logit_scale[:pair]
         for i, (adapter, strength) in enumerate(zip(self.adapters, self.strengths, strict=True)):
-            joint = adapter.joint_of(number)
+            joint = adapter.block(number).joint
             if joint is None:
                 continue
             both = torch.cat([xs[0], xs[i + 1]]), torch.cat([qkvs[0], qkvs[i + 1]])
@@ -73,7 +73,7 @@ class Stacked:
         image, *others = out.chunk(1 + len(self.adapters))
         seen = x.chunk(1 + len(self.adapters))[1:]
         for i, adapter in enumerate(self.adapters):
-            own = adapter.own_of(number)
+            own = adapter.block(number).own
             if own is not None:
                 others[i] = others[i] + (own.qkv(seen[i]) if what == "qkv" else own.out(seen[i]))
         return torch.cat([image, *others])

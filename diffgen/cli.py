@@ -28,8 +28,18 @@ VERBS = {
         "diffgen.commands.train_aligner:train_aligner",
         "train an aligner, to steer a model by a condition",
     ),
+    "joint": Verb(
+        "diffgen.config.joint:JointConfig",
+        "diffgen.commands.train_joint:train_joint",
+        "train an adapter, to draw images and a condition jointly",
+    ),
     "sample": Verb(
         "diffgen.config.sample:SampleConfig", "diffgen.commands.sample:sample", "draw images"
+    ),
+    "joint-sample": Verb(
+        "diffgen.config.joint_sample:JointSampleConfig",
+        "diffgen.commands.joint_sample:joint_sample",
+        "draw images and conditions jointly, or either from the other",
     ),
     "eval": Verb(
         "diffgen.config.evaluate:EvaluateConfig", "diffgen.commands.evaluate:evaluate", "score"
@@ -58,6 +68,11 @@ VERBS = {
         "diffgen.config.lacon_sweep:LaconSweepConfig",
         "diffgen.commands.lacon_sweep.command:lacon_sweep",
         "score a model under late constraints",
+    ),
+    "joint-eval": Verb(
+        "diffgen.config.joint_eval:JointEvalConfig",
+        "diffgen.commands.joint_eval.command:joint_eval",
+        "score images and maps drawn from each other",
     ),
     "evidence": Verb(
         "diffgen.config.evidence:EvidenceConfig",

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from diffgen.commands.beside import next_command
 from diffgen.config.beside import Settled
 from diffgen.config.lacon import LaconConfig
-from diffgen.config.places import aligners_folder
 from diffgen.data.pixels import to_pil, to_uint8
 from diffgen.data.source import build_images
 from diffgen.errors import UserError
@@ -151,19 +151,9 @@ def closing(settled: Settled[LaconConfig], condition: Condition, until: float, b
         )
         return "\n".join([*lines, why])
     lines += [f"constraints act at t > {until:g}", "", "next"]
-    local = Path(settled.config.source).exists()  # a hub's models have no folder here
-    due = aligners_folder(settled.source, settled.config.source) if local else None
-    place = settled.out.parent
-    command = f"python sample/generate.py {shlex.quote(settled.config.source)}"
-    if settled.out.name != condition.name:  # sampling finds them by this name
-        place = due or place
-        lines.append(f"  mkdir -p {shlex.quote(str(place))}")
-        target = shlex.quote(str(place / condition.name))
-        lines.append(f"  mv {shlex.quote(str(settled.out))} {target}")
-    if place != due:
-        command += f" --aligners {shlex.quote(str(place))}"
-    if settled.config.vae is not None:
-        command += f" --vae {shlex.quote(settled.config.vae)}"
     wanted = shlex.quote(settled.config.condition)
     files = "MAP.png" if condition.channels == 1 else "PICTURE.png --constraint-from picture"
-    return "\n".join([*lines, f"  {command} --constraint {wanted}={files}"])
+    given = f"--constraint {wanted}={files}"
+    script = "sample/generate.py"
+    lines += next_command(settled, condition.name, script, "aligners", given)
+    return "\n".join(lines)

@@ -24,14 +24,16 @@ NOTICED = 8
 
 @dataclass(frozen=True)
 class ConditionFile:
-    """An image file of a constraint, read once."""
+    """An image file of a constraint or of what is given, read once."""
 
     said: str
     """What complaints call it: "constraint: edge=sketch.png"."""
     data: bytes
+    finding: str = "--constraint-from picture"
+    """Option with which a map is found in a picture instead."""
 
     @classmethod
-    def read(cls, path: Path, field: str) -> "ConditionFile":
+    def read(cls, path: Path, field: str, finding: str = finding) -> "ConditionFile":
         """Read ``path``, which complaints call ``field`` and the path.
 
         Raises:
@@ -39,7 +41,7 @@ class ConditionFile:
         """
         said = f"{field}{path}"
         try:
-            return cls(said, path.read_bytes())
+            return cls(said, path.read_bytes(), finding)
         except OSError as error:
             raise UserError(f"{said} is not a readable image: {error.strerror}") from None
 
@@ -105,7 +107,7 @@ def grey_levels(
     apart = int((channels.amax(dim=0) - channels.amin(dim=0)).max())
     if apart > NOTICED:
         found = condition is not None and condition.find is not None
-        other = "; --constraint-from picture finds the map in a picture" if found else ""
+        other = f"; {file.finding} finds the map in a picture" if found else ""
         raise UserError(
             f"{file.said} is a colour image (its channels differ by up to {apart} levels), but a "
             f"grey one is needed{other}"

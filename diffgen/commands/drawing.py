@@ -1,8 +1,8 @@
 """The images of an evaluation that a model draws: their classes, and what they shall match."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from diffgen.commands.bench import KEPT, Bench
 from diffgen.commands.digests import settings_digest
@@ -13,7 +13,14 @@ from diffgen.config.base import parse_size
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.sampling import SamplingConfig
 from diffgen.metrics.read import Batch, Reading, read
+from diffgen.sampling.batches import Batch as Drawn
 from diffgen.sampling.batches import Constrain, draw_batches, unconstrained
+
+Draw: TypeAlias = Callable[
+    [Loaded, EvaluateConfig, Mapping[int, int], tuple[int, int], Sequence[range]], Iterator[Drawn]
+]
+"""From a model, by the settings, images of these labels by number, of a height and width, in
+batches of these numbers."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Plan:
     """All that decides what they match."""
     keep: int = KEPT
     """So many of the first images are kept as pictures."""
+    draw: Draw | None = None
+    """How they are drawn; None: by the pipeline, under what ``constrain`` says."""
 
     def of(self, numbers: Sequence[int]) -> dict[int, int]:
         """The labels of these images."""
@@ -75,18 +84,23 @@ def drawn(
 ) -> Iterator[Batch]:
     """The batches at these places of ``numbers``."""
     height, width = parse_size(size)
-    found = draw_batches(
-        loaded.pipe,
-        config,
-        plan.of(numbers),
-        height=height,
-        width=width,
-        seed=config.seed,
-        batches=[numbers[places.start : places.stop] for places in batches],
-        guide=loaded.guide,
-        constrain=plan.constrain,
-        recurrence=plan.recurrence,
-    )
+    labels = plan.of(numbers)
+    chosen = [numbers[places.start : places.stop] for places in batches]
+    if plan.draw is not None:
+        found = plan.draw(loaded, config, labels, (height, width), chosen)
+    else:
+        found = draw_batches(
+            loaded.pipe,
+            config,
+            labels,
+            height=height,
+            width=width,
+            seed=config.seed,
+            batches=chosen,
+            guide=loaded.guide,
+            constrain=plan.constrain,
+            recurrence=plan.recurrence,
+        )
     for places, batch in zip(batches, found, strict=True):
         if config.save is not None:
             save_batch(config.save, batch, loaded.source.every_name)

@@ -44,8 +44,9 @@ def write_sweep(
     out: Path,
     content: dict[str, Any],
     lines: Iterable[str],
-    plot: Callable[[Path], object],
+    plot: Callable[[Path], object] | None,
     rows: Iterable[Row],
+    name: str = "sweep",
 ) -> None:
     """sweep.json, sweep.md, plot.png and grid.png in ``out``; the table is printed too.
 
@@ -53,16 +54,19 @@ def write_sweep(
         out: the folder; what it holds of the real images goes.
         content: of sweep.json.
         lines: of the table, Markdown.
-        plot: saves the plot.
+        plot: saves the plot; None: there is none.
         rows: of the picture grid.
+        name: of the first two.
     """
-    write_json(out / "sweep.json", content)
+    write_json(out / f"{name}.json", content)
     text = "\n".join(lines)
-    write_file(out / "sweep.md", lambda path: path.write_text(text + "\n", encoding="utf-8"))
-    write_file(out / "plot.png", plot)
+    write_file(out / f"{name}.md", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    if plot is not None:
+        write_file(out / "plot.png", plot)
     write_file(out / "grid.png", contact_sheet(list(rows), scale=1).save)
     shutil.rmtree(real_parts(out), ignore_errors=True)
-    print(f"\n{text}\n\nsaved as {out}/sweep.json, sweep.md, plot.png and grid.png")
+    pictures = "grid.png" if plot is None else "plot.png and grid.png"
+    print(f"\n{text}\n\nsaved as {out}/{name}.json, {name}.md, {pictures}")
 
 
 def real_parts(out: Path) -> Path:

@@ -40,10 +40,10 @@ class JointAdapter(ModelMixin, ConfigMixin):
         binary: bool,
         hidden_size: int,
         depth: int,
-        rank: int = 8,
-        condition_rank: int = 8,
+        rank: int = 4,
+        condition_rank: int = 4,
         every: int = 1,
-        projection: Projection = "shared",
+        projection: Projection = "fused",
         projection_rank: int | None = None,
         backbone: str = "",
     ) -> None:
@@ -82,20 +82,26 @@ class JointAdapter(ModelMixin, ConfigMixin):
         *,
         rank: int | None = None,
         condition_rank: int | None = None,
+        projection_rank: int | None = None,
         **options: Any,
     ) -> "JointAdapter":
         """One for ``model``, fresh; ``options`` as in the class.
 
-        A rank left open is the greatest up to a sixteenth of the model's width with which the
-        adapter keeps to 15 % of the model's parameters, and 1 if none does.
+        ``rank`` None: 1/32 of the model's width. ``condition_rank`` None: as ``rank``.
+        ``projection_rank`` None: the greatest up to half the width with which the adapter keeps to
+        15 % of the model's parameters, and 1 if none does; 0: in full.
         """
         width, depth = model.config.hidden_size, len(model.blocks)
-        whole = sum(parameter.numel() for parameter in model.parameters())
-        for tried in range(max(1, width // 16), 0, -1):
-            ranks = (tried if rank is None else rank, condition_rank)
-            chosen = (ranks[0], tried if ranks[1] is None else ranks[1])
+        rank = max(1, width // 32) if rank is None else rank
+        own = rank if condition_rank is None else condition_rank
+
+        def made(projection_rank: int | None) -> "JointAdapter":
+            ranks = {"rank": rank, "condition_rank": own, "projection_rank": projection_rank}
+            return cls(condition, channels, binary, width, depth, **ranks, **options)
+
+        if projection_rank is None:
             with torch.device("meta"):
-                size = cls(condition, channels, binary, width, depth, *chosen, **options)
-            if size.num_parameters() <= MOST * whole:
-                break
-        return cls(condition, channels, binary, width, depth, *chosen, **options)
+                one, two = (made(rank).num_parameters() for rank in (1, 2))
+            room = int(MOST * sum(parameter.numel() for parameter in model.parameters())) - one
+            projection_rank = max(1, min(width // 2, 1 + room // (two - one)))
+        return made(projection_rank or None)

@@ -4,6 +4,8 @@ UniCon (Li et al. 2025) on a DiT. The released module is a frozen copy of the bl
 here it is that attention itself, so that nothing is stored twice.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -23,9 +25,21 @@ class AttentionLoRA(nn.Module):
         self.v = LowRank(width, width, rank)
         self.out = LowRank(width, width, rank)
 
-    def qkv(self, x: Tensor) -> Tensor:
-        """(..., width) -> (..., 3 width): what is added to queries, keys and values."""
-        return torch.cat([self.q(x), self.k(x), self.v(x)], dim=-1)
+    def qkv(self, base: Tensor, x: Tensor) -> Tensor:
+        """``base`` (..., 3 width), queries, keys and values, with what ``x`` adds to them."""
+        maps = zip((self.q, self.k, self.v), base.chunk(3, dim=-1), strict=True)
+        return torch.cat([one.onto(part, x) for one, part in maps], dim=-1)
+
+
+class Rows(NamedTuple):
+    """One branch as a block's attention has it."""
+
+    x: Tensor
+    """(B, N, width) what it looks at."""
+    qkv: Tensor
+    """(B, N, 3 width) its frozen queries, keys and values of that."""
+    rotation: Rotation | None
+    logit_scale: Tensor | None
 
 
 class JointAttention(nn.Module):
@@ -55,36 +69,25 @@ class JointAttention(nn.Module):
             self.project = LowRank(width, width, projection_rank)
 
     def forward(
-        self,
-        attention: Attention,
-        x: Tensor,
-        qkv: Tensor,
-        layout: Layout,
-        rotation: Rotation | None,
-        logit_scale: Tensor | None,
-    ) -> Tensor:
-        """What joins the block's own attention, (2B, N, width).
-
-        Args:
-            attention: the block's.
-            x: (2B, N, width) what it looks at, B rows of images, then those of their conditions.
-            qkv: (2B, N, 3 width) its frozen queries, keys and values of ``x``.
-            layout, rotation, logit_scale: as for ``attention``.
-        """
-        image, condition = self.to_image, self.to_condition
-        x_image, x_condition = x.chunk(2)
-        q, k, v = qkv.chunk(3, dim=-1)
-        k, v = _swapped(k), _swapped(v)
-        q = q + torch.cat([image.q(x_image), condition.q(x_condition)])
-        k = k + torch.cat([image.k(x_condition), condition.k(x_image)])
-        v = v + torch.cat([image.v(x_condition), condition.v(x_image)])
-        mixed = attention.heads(q, k, v, layout, rotation, logit_scale)
-        seen_image, seen_condition = mixed.chunk(2)
-        out = attention.proj(mixed)
-        out = out + torch.cat([image.out(seen_image), condition.out(seen_condition)])
+        self, attention: Attention, image: Rows, condition: Rows, layout: Layout
+    ) -> tuple[Tensor, Tensor]:
+        """What joins the block's own ``attention`` of images and conditions, (B, N, width) each."""
+        for_image = look(attention, self.to_image, image, condition, layout)
+        for_condition = look(attention, self.to_condition, condition, image, layout)
         if not self.fused:
-            return self.project(out)
-        return torch.cat(self.project(torch.cat(out.chunk(2), dim=-1)).chunk(2, dim=-1))
+            return self.project(for_image), self.project(for_condition)
+        both = self.project(torch.cat([for_image, for_condition], dim=-1))
+        return both.chunk(2, dim=-1)
+
+
+def look(
+    attention: Attention, lora: AttentionLoRA, branch: Rows, other: Rows, layout: Layout
+) -> Tensor:
+    """What ``branch`` finds in ``other``, (B, N, width): cross-attention with the LoRA."""
+    q, (k, v) = branch.qkv.chunk(3, dim=-1)[0], other.qkv.chunk(3, dim=-1)[1:]
+    q, k, v = lora.q.onto(q, branch.x), lora.k.onto(k, other.x), lora.v.onto(v, other.x)
+    mixed = attention.heads(q, k, v, layout, branch.rotation, branch.logit_scale)
+    return lora.out.onto(attention.proj(mixed), mixed)
 
 
 class JointBlock(nn.Module):
@@ -98,8 +101,3 @@ class JointBlock(nn.Module):
     def __init__(self, joint: JointAttention | None, own: AttentionLoRA | None) -> None:
         super().__init__()
         self.joint, self.own = joint, own
-
-
-def _swapped(x: Tensor) -> Tensor:
-    """The rows of both branches in each other's places."""
-    return torch.cat(x.chunk(2)[::-1])

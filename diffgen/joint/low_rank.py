@@ -1,5 +1,6 @@
 """A low-rank linear map that starts at zero (LoRA, Hu et al. 2021)."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -16,3 +17,8 @@ class LowRank(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in features) -> (..., out features)."""
         return self.up(self.down(x))
+
+    def onto(self, base: Tensor, x: Tensor) -> Tensor:
+        """``base`` (..., out features) plus the map of ``x`` (..., in features), in one pass."""
+        base, low = base.flatten(0, -2), self.down(x)
+        return torch.addmm(base, low.flatten(0, -2), self.up.weight.T).unflatten(0, x.shape[:-1])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffgen.joint.adapter import JointAdapter
+from diffgen.joint.attention import Rows
 from diffgen.models.attention import Layout, Padded
 from diffgen.models.blocks import Attention, Rotation
 
@@ -26,7 +27,7 @@ class Stacked:
 
     def condition(self, condition: Tensor) -> Tensor:
         """With the modality of each condition added to its rows; (rows, hidden size)."""
-        image, *others = condition.chunk(1 + len(self.adapters))
+        image, *others = self._branches(condition)
         told = (c + a.modality for c, a in zip(others, self.adapters, strict=True))
         return torch.cat([image, *told])
 
@@ -46,34 +47,45 @@ class Stacked:
         """
         if not isinstance(layout, Padded) or layout.mask is not None:
             raise ValueError("joint generation takes images of one size")
-        qkv, parts = attention.qkv(x), 1 + len(self.adapters)
-        q, k, v = self._of_conditions("qkv", number, x, qkv).chunk(3, dim=-1)
+        qkv = attention.qkv(x)
+        q, k, v = self._of_conditions("qkv", number, qkv, x).chunk(3, dim=-1)
         mixed = attention.heads(q, k, v, layout, rotation, logit_scale)
-        out = self._of_conditions("out", number, mixed, attention.proj(mixed))
-        image, *others = out.chunk(parts)
-        xs, qkvs, pair = x.chunk(parts), qkv.chunk(parts), 2 * len(image)
-        if rotation is not None:
-            rotation = rotation[0][:pair], rotation[1][:pair]
-        if logit_scale is not None:
-            logit_scale = logit_scale[:pair]
+        out = self._of_conditions("out", number, attention.proj(mixed), mixed)
+        out_image, *outs = self._branches(out)
+        image, *others = self._rows(x, qkv, rotation, logit_scale)
         for i, (adapter, strength) in enumerate(zip(self.adapters, self.strengths, strict=True)):
             joint = adapter.block(number).joint
             if joint is None:
                 continue
-            both = torch.cat([xs[0], xs[i + 1]]), torch.cat([qkvs[0], qkvs[i + 1]])
-            added = joint(attention, *both, layout, rotation, logit_scale)
             if isinstance(strength, Tensor):
-                strength = strength.to(added).repeat(2)[:, None, None]
-            for_image, for_condition = (strength * added).chunk(2)
-            image, others[i] = image + for_image, others[i] + for_condition
-        return torch.cat([image, *others])
+                strength = strength.to(x)[:, None, None]
+            for_image, for_condition = joint(attention, image, others[i], layout)
+            out_image = out_image + strength * for_image
+            outs[i] = outs[i] + strength * for_condition
+        return torch.cat([out_image, *outs])
 
-    def _of_conditions(self, what: str, number: int, x: Tensor, out: Tensor) -> Tensor:
-        """``out`` with the own LoRA ``what`` of ``x`` added to the rows of each condition."""
-        image, *others = out.chunk(1 + len(self.adapters))
-        seen = x.chunk(1 + len(self.adapters))[1:]
+    def _branches(self, z: Tensor) -> tuple[Tensor, ...]:
+        return z.chunk(1 + len(self.adapters))
+
+    def _rows(
+        self, x: Tensor, qkv: Tensor, rotation: Rotation | None, logit_scale: Tensor | None
+    ) -> list[Rows]:
+        """Of every branch."""
+        parts = 1 + len(self.adapters)
+        turned = [None] * parts
+        if rotation is not None:
+            turned = list(zip(*map(self._branches, rotation), strict=True))
+        scaled = [None] * parts if logit_scale is None else self._branches(logit_scale)
+        every = zip(self._branches(x), self._branches(qkv), turned, scaled, strict=True)
+        return [Rows(*one) for one in every]
+
+    def _of_conditions(self, what: str, number: int, base: Tensor, x: Tensor) -> Tensor:
+        """``base`` with the own LoRA ``what`` of ``x`` added to the rows of each condition."""
+        image, *others = self._branches(base)
+        seen = self._branches(x)[1:]
         for i, adapter in enumerate(self.adapters):
             own = adapter.block(number).own
             if own is not None:
-                others[i] = others[i] + (own.qkv(seen[i]) if what == "qkv" else own.out(seen[i]))
+                onto = own.qkv if what == "qkv" else own.out.onto
+                others[i] = onto(others[i], seen[i])
         return torch.cat([image, *others])

@@ -13,7 +13,8 @@ def draw_times(
 ) -> Tensor:
     """(2,) times of an image and of its condition in [0, 1], 0: a clean one, which is not learnt.
 
-    Independent: both uniform (UniCon), but one of them clean in ``clean`` of the samples.
+    Independent: the condition's uniform, the image's too (UniCon) or as the model's own training
+    draws it; but one of them is clean in ``clean`` of the samples.
     Correlated, JointDiT's shares: in half of the samples both are the same, drawn as the model's
     own training draws them; else one is drawn so and the other is small, the square of a uniform
     one (its density of small times is not published in a form we could confirm).
@@ -21,7 +22,9 @@ def draw_times(
     which = float(torch.rand((), generator=generator))
     match config:
         case IndependentTimes():
-            pair = torch.stack([uniform_time(process, generator) for _ in range(2)])
+            own = config.image == "own"
+            first = process.draw_time(generator) if own else uniform_time(process, generator)
+            pair = torch.stack([first, uniform_time(process, generator)])
             if which < config.clean:
                 pair[int(which < config.clean / 2)] = 0
             return pair

@@ -12,6 +12,7 @@ from diffgen.joint.adapter import JointAdapter
 from diffgen.joint.maps import as_picture
 from diffgen.joint.stacked import Stacked
 from diffgen.joint.times import draw_times
+from diffgen.joint.walk import first_time
 from diffgen.lacon.training import MappedSample, Reader
 from diffgen.models.dit import DiT
 from diffgen.processes import Process
@@ -73,6 +74,18 @@ def named_losses(sums: Tensor) -> dict[str, tuple[float, float]]:
     }
 
 
+def seen_pairs(reader: Reader, batch: Sample) -> Tensor:
+    """(2B, C, h, w) images, then their conditions, as the model sees them."""
+    pictures = batch["image"].to(reader.device, non_blocking=True)
+    maps = reader.maps(pictures, cast(MappedSample, batch).get("map"))
+    return reader.seen(torch.cat([pictures, as_picture(maps, reader.condition)]))
+
+
+def position_generators(seed: int, numbers: list[int], rows: int = 1) -> list[torch.Generator]:
+    """For what an encoding draws for samples ``numbers``, the same for each of their ``rows``."""
+    return [torch.Generator().manual_seed(one) for one in position_seeds(numbers, seed) * rows]
+
+
 @dataclass(frozen=True)
 class JointObjective:
     """The loss of a batch of pairs; all randomness in it is a function of (seed, sample number)."""
@@ -97,28 +110,23 @@ class JointObjective:
     def __call__(self, model: nn.Module, batch: Sample) -> Tensor:
         """Mean over both branches of all pairs, 0-d fp32; ``model``: a Joined."""
         numbers = torch.as_tensor(batch["number"]).tolist()
-        x0 = self.pair(batch)
+        x0 = seen_pairs(self.reader, batch)
         count, device = len(numbers), x0.device
         drawn = draw(self._draw_times, self.seed, numbers, (2, *x0.shape[1:]), "joint")
         t, drop, eps = (part.to(device) for part in drawn)
-        t = t.T  # (2, B)
+        t, eps = t.T, eps.transpose(0, 1)  # (2, B) and (2, B, C, h, w)
+        noisy = t > 0
+        eps = eps * noisy[..., None, None, None]  # a chain's model knows no time before its first
+        t = t.clamp(min=first_time(self.process))
         told: dict[str, Any] = {"strength": self._strength(numbers).to(device)}
         if self.draws_positions:
-            seeds = position_seeds(numbers, self.seed) * 2
-            told["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
-        labels = self._labels(batch, drop).flatten()
-        eps = eps.transpose(0, 1).flatten(0, 1)
-        losses = self.process.loss(model, x0, eps, t.flatten(), labels, **told)
-        losses = losses.unflatten(0, (2, count))
-        counted = t > 0
-        self.tally.add(losses, t, counted)
-        return (losses * counted).mean()
-
-    def pair(self, batch: Sample) -> Tensor:
-        """(2B, C, h, w) images, then their conditions, as the model sees them."""
-        pictures = batch["image"].to(self.reader.device, non_blocking=True)
-        maps = self.reader.maps(pictures, cast(MappedSample, batch).get("map"))
-        return self.reader.seen(torch.cat([pictures, as_picture(maps, self.reader.condition)]))
+            told["generator"] = position_generators(self.seed, numbers, rows=2)
+        labels = self._labels(batch, drop)
+        losses = self.process.loss(
+            model, x0, eps.flatten(0, 1), t.flatten(), labels.flatten(), **told
+        ).unflatten(0, (2, count))
+        self.tally.add(losses, t, noisy)
+        return (losses * noisy).mean()
 
     def _strength(self, numbers: list[int]) -> Tensor:
         """(B,) 1, or 0 for pairs without joint attention."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from diffgen.lacon.conditions import Condition
 from diffgen.lacon.maps import Mapped, has_own_maps
 from diffgen.sampling.guided import Denoiser
 from diffgen.sampling.noise import position_seeds
+from diffgen.seeding import stream_generator
 from diffgen.training.step import draw
 
 
@@ -21,7 +22,7 @@ class MappedSample(Sample, total=False):
     """A training image, and its own map where the data has one."""
 
     map: Tensor
-    """(1, H, W) as the data has it."""
+    """(1 or 3, H, W) as the data has it."""
 
 
 class MappedData(TrainingData):
@@ -34,9 +35,26 @@ class MappedData(TrainingData):
 
     def __getitem__(self, number: int) -> MappedSample:
         sample = cast(MappedSample, super().__getitem__(number))
-        if self.stored is not None and isinstance(self.images, Mapped):
-            sample["map"] = self.images.maps(self.order.index(number))[self.stored]
+        if self.stored is not None:
+            sample["map"] = self._maps(number)[self.stored]
         return sample
+
+    def _maps(self, number: int) -> dict[str, Tensor]:
+        """Those of the picture as it is augmented; of drawn ones, which are not, as they are."""
+        index = self.order.index(number)
+        if isinstance(self.images, AugmentedMaps):
+            generator = stream_generator(self.seed, "augment", number)
+            return self.images.augmented_maps(index, generator)
+        assert isinstance(self.images, Mapped)
+        return self.images.maps(index)
+
+
+@runtime_checkable
+class AugmentedMaps(Protocol):
+    """Images whose own maps are augmented as they are."""
+
+    def augmented_maps(self, index: int, generator: torch.Generator, /) -> dict[str, Tensor]:
+        """By name, as ``Augmented.augmented`` shows image ``index`` with such a generator."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +69,7 @@ class Reader:
     def __call__(self, pictures: Tensor, stored: Tensor | None) -> tuple[Tensor, Tensor]:
         """``pictures`` (B, 3, H, W) in [-1, 1] -> x0 (B, C, h, w) and maps (B, channels, h, w).
 
-        ``stored``: the data's own maps (B, 1, H, W); None: they are found in the pictures, the
+        ``stored``: the data's own maps (B, 1 or 3, H, W); None: they are found in the pictures, the
         whole batch at once, which is many times faster than one by one.
         """
         pictures = pictures.to(self.device, non_blocking=True)

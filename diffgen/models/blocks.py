@@ -83,8 +83,8 @@ class Attention(nn.Module):
     ) -> Tensor:
         """``x`` (..., N, width) laid out as ``layout`` says -> the same shape.
 
-        ``rotation``: cos and sin, each (..., N, 1, head size / 2). ``logit_scale``: a factor on
-        the logits of each query, broadcastable against (..., N, 1, 1).
+        ``rotation``: cos and sin, each (..., N, head size / 2), the same for all heads.
+        ``logit_scale``: a factor on the logits of each query, broadcastable against (..., N).
         """
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         return self.proj(self.heads(q, k, v, layout, rotation, logit_scale))
@@ -103,9 +103,10 @@ class Attention(nn.Module):
         if self.qk_norm:
             q, k = layer_norm(q), layer_norm(k)
         if rotation is not None:
-            q, k = (rotate(at_least_fp32(z), *rotation).to(v.dtype) for z in (q, k))
+            cos, sin = (part[..., None, :] for part in rotation)
+            q, k = (rotate(at_least_fp32(z), cos, sin).to(v.dtype) for z in (q, k))
         if logit_scale is not None:
-            q = q * logit_scale.to(q.dtype)
+            q = q * logit_scale[..., None, None].to(q.dtype)
         return attend(q, k, v, layout).flatten(-2)
 
 

@@ -197,22 +197,14 @@ class DiT(ModelMixin, ConfigMixin):
             ValueError: a side the patch does not divide, a grid over the encoding's range, or
                 ``crop`` for a model that has no use for it.
         """
+        rest = (crop, told, generator, adapter)
         if coords is not None:
-            return self.forward_tokens(
-                x, coords, t, y, mask, sizes, lengths, crop, told, generator, adapter
-            )
+            return self.forward_tokens(x, coords, t, y, mask, sizes, lengths, *rest)
         rows, columns = x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size
         tokens = patchify(x, self.patch_size)
         coords = grid_coords(rows, columns, x.device).expand(x.shape[0], -1, -1)
         sizes = coords.new_tensor([rows, columns]).expand(x.shape[0], 2)
-        out = self.forward_tokens(
-            *(tokens, coords, t, y),
-            sizes=sizes,
-            crop=crop,
-            told=told,
-            generator=generator,
-            adapter=adapter,
-        )
+        out = self.forward_tokens(tokens, coords, t, y, None, sizes, None, *rest)
         return unpatchify(out, rows, columns, self.patch_size)
 
     def forward_tokens(
@@ -251,7 +243,7 @@ class DiT(ModelMixin, ConfigMixin):
         condition = self.condition(t, y, sizes, crop, told)
         if adapter is not None:
             condition = adapter.condition(condition)
-        seen = layout.spread(sizes)
+        logit_scale = self.encoding.logit_scale(layout.spread(sizes))  # of the crop alone
         if crop is not None and self.config.crop_coords:
             picture = self.encoding.picture(crop / self.patch_size, sizes)
             sizes, coords = picture[:, :2], coords + layout.spread(picture[:, 2:])
@@ -262,12 +254,7 @@ class DiT(ModelMixin, ConfigMixin):
         if added is not None:
             x = x + added.to(x.dtype)
         angles = self.encoding.rotation(coords, grid, noise_time)
-        rotation = None
-        if angles is not None:  # one axis more, for the heads
-            rotation = (angles.cos()[..., None, :], angles.sin()[..., None, :])
-        logit_scale = self.encoding.logit_scale(seen)
-        if logit_scale is not None:
-            logit_scale = logit_scale[..., None, None]
+        rotation = None if angles is None else (angles.cos(), angles.sin())
         branch = self.global_adaLN_modulation
         shared = None if branch is None else branch(condition)
         for number, block in enumerate(self.blocks):

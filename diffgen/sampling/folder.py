@@ -13,6 +13,14 @@ from diffgen.files import write_json
 # What a sidecar may say otherwise though its pictures are the same.
 FREE = ("out", "constraint_checkpointing")
 BITS = ("weights", "guide_weights", "device", "dtype")
+NOTES = {
+    "constraints": "constraint",
+    "given": "given",
+    "known": "known",
+    "adapters": "adapter",
+}
+"""Where a sidecar lists what pictures are made of, each with its ``name``, any ``files`` by their
+digests, and other facts; and what complaints call one."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +92,16 @@ def _deciding(sidecar: dict[str, Any]) -> dict[str, Any]:
     settings["guidance"] = described(read_guidance(stated))
     if not stated.get("constraint"):  # nothing there is constrained, as in earlier versions
         settings = {k: v for k, v in settings.items() if k not in ConstraintsConfig.model_fields}
-    return settings | {name: sidecar.get(name) for name in BITS} | _constraints(sidecar)
+    return settings | {name: sidecar.get(name) for name in BITS} | _noted(sidecar)
 
 
-def _constraints(sidecar: dict[str, Any]) -> dict[str, Any]:
-    """Every file that late constraints are made of, and the rest that is known of them."""
+def _noted(sidecar: dict[str, Any]) -> dict[str, Any]:
+    """Every file that pictures are made of, and the rest that is known of them."""
     deciding: dict[str, Any] = {}
-    for number, note in enumerate(sidecar.get("constraints") or ()):
-        name = f"constraint {number}, {note['name']}"
-        deciding |= {f"{name}={file}": digest for file, digest in note["files"].items()}
-        deciding |= {f"{name}: {k}": v for k, v in note.items() if k not in ("name", "files")}
+    for place, kind in NOTES.items():
+        for number, note in enumerate(sidecar.get(place) or ()):
+            name = f"{kind} {number}, {note['name']}"
+            files = note.get("files", {})
+            deciding |= {f"{name}={file}": digest for file, digest in files.items()}
+            deciding |= {f"{name}: {k}": v for k, v in note.items() if k not in ("name", "files")}
     return deciding

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffgen.commands.sweeps import Figure
+from diffgen.config.joint_eval import JointEvalConfig
 from diffgen.config.lacon_sweep import LaconSweepConfig
 from diffgen.config.stored import read_json
 from diffgen.errors import UserError
@@ -13,7 +15,10 @@ from diffgen.training.run_folder import flatten
 SCHEMA = "diffgen-lacon-sweep/1"
 Sweep = Mapping[str, Any]
 """What a sweep.json holds."""
-FREE = ("source", "aligners", "out", "pictures", "evidence", "also", "device", "batch_size")
+FREE = (
+    *("source", "aligners", "adapters", "out", "pictures", "evidence", "also"),
+    *("device", "batch_size"),
+)
 """Settings that may differ between sweeps of two models."""
 
 
@@ -25,12 +30,8 @@ class Measured:
 
     @property
     def seeds(self) -> list[int]:
-        """Of the trainings; of a single model those of its noise."""
-        if len(self.sweeps) == 1:
-            return list(self.sweeps[0]["seeds"])
-        trainings = [sweep["training_seed"] for sweep in self.sweeps]
-        known = None not in trainings and len(set(trainings)) == len(trainings)
-        return trainings if known else list(range(len(trainings)))
+        """See ``seeds_of``."""
+        return seeds_of(self.sweeps)
 
     def values(self, condition: str, figure: str, scale: float) -> list[float] | None:
         """One a model, its mean over seeds of the noise; of a single model one a seed.
@@ -41,11 +42,8 @@ class Measured:
         for sweep in self.sweeps:
             place = (condition, sweep["steps"][0], scale)
             cells = [c for c in sweep["cells"] if (c["condition"], c["steps"], c["scale"]) == place]
-            found = [one[figure] for one in cells[0]["seeds"]]
-            if None in found:
-                return None
-            every.append([one["mean"] for one in found])
-        return every[0] if len(every) == 1 else [mean(values) for values in every]
+            every.append([one[figure] for one in cells[0]["seeds"]])
+        return values_of(every)
 
     def real(self, condition: str, figure: str) -> float | None:
         """What real pictures get, a mean over models."""
@@ -53,18 +51,45 @@ class Measured:
         return None if None in found else mean([one["mean"] for one in found])
 
 
+def seeds_of(sweeps: Sequence[Sweep]) -> list[int]:
+    """Of the trainings; of a single model those of its noise."""
+    if len(sweeps) == 1:
+        return list(sweeps[0]["seeds"])
+    trainings = [sweep["training_seed"] for sweep in sweeps]
+    known = None not in trainings and len(set(trainings)) == len(trainings)
+    return trainings if known else list(range(len(trainings)))
+
+
+def values_of(every: Sequence[Sequence[Figure | None]]) -> list[float] | None:
+    """Of a figure by model and seed one value a model, the mean; of a single model one a seed.
+
+    None: one is not available.
+    """
+    means = [[one["mean"] for one in found if one is not None] for found in every]
+    if any(map(lambda found, kept: len(kept) < len(found), every, means)):
+        return None
+    return means[0] if len(means) == 1 else [mean(values) for values in means]
+
+
 def mean(values: Sequence[float]) -> float:
     """Of one value or more."""
     return sum(values) / len(values)
 
 
-def finished(config: LaconSweepConfig, size: str, weights: str) -> list[Sweep]:
+def finished(
+    config: LaconSweepConfig | JointEvalConfig,
+    size: str,
+    weights: str,
+    name: str = "sweep.json",
+    schema: str = SCHEMA,
+) -> list[Sweep]:
     """The sweeps of other models that ``config.also`` names.
 
     Args:
         config: of this one.
         size: of its pictures.
         weights: digest of its model.
+        name, schema: of the file.
 
     Raises:
         UserError: one cannot be read, is of another schema, has other settings, or is of a model
@@ -74,14 +99,14 @@ def finished(config: LaconSweepConfig, size: str, weights: str) -> list[Sweep]:
     models = {weights: Path(config.source)}
     sweeps: list[Sweep] = []
     for folder in config.also:
-        file = folder / "sweep.json"
+        file = folder / name
         sweep = read_json(file, "also", f"{file} does not exist; finish that sweep first")
-        if sweep.get("schema") != SCHEMA:
-            raise UserError(f"also: {file} is no sweep of schema {SCHEMA}")
+        if sweep.get("schema") != schema:
+            raise UserError(f"also: {file} is no sweep of schema {schema}")
         there = shared_settings(sweep["settings"], sweep["size"])
-        for name in sorted(here.keys() | there.keys()):
-            if here.get(name) != there.get(name):
-                told = f"{name} is {there.get(name)} there, {here.get(name)} here"
+        for field in sorted(here.keys() | there.keys()):
+            if here.get(field) != there.get(field):
+                told = f"{field} is {there.get(field)} there, {here.get(field)} here"
                 raise UserError(f"also: {folder} is of other settings: {told}")
         if sweep["weights"] in models:
             raise UserError(f"also: {folder} is of the same model as {models[sweep['weights']]}")

@@ -38,12 +38,12 @@ def real_figures(content: Mapping[str, Any], name: str) -> Figures:
     return {what: found.get(what) for what in FIGURES}
 
 
-def over_seeds(of_seeds: Sequence[Figures]) -> Figures:
+def over_seeds(of_seeds: Sequence[Figures], names: Sequence[str] = FIGURES) -> Figures:
     """Each figure's mean over seeds, with the interval over them; of one seed, as it is."""
     if len(of_seeds) == 1:
         return of_seeds[0]
-    known = {what: [one[what] for one in of_seeds] for what in FIGURES}
-    return {what: over([one["mean"] if one else None for one in known[what]]) for what in FIGURES}
+    known = {what: [one[what] for one in of_seeds] for what in names}
+    return {what: over([one["mean"] if one else None for one in known[what]]) for what in names}
 
 
 def markdown(sweep: Mapping[str, Any]) -> Iterator[str]:
@@ -78,7 +78,7 @@ def markdown(sweep: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def cells(figures: Figures) -> str:
+def cells(figures: Figures, names: Sequence[str] = FIGURES) -> str:
     """The cells of a line; no FID below 0 is shown, whatever was extrapolated."""
     least = {"fid": 0.0, "fid_infinity": 0.0}
-    return " | ".join(shown(figures[name], least.get(name, -math.inf)) for name in FIGURES)
+    return " | ".join(shown(figures[name], least.get(name, -math.inf)) for name in names)

@@ -1,6 +1,6 @@
 """What images shall match: maps of held-out pictures, and how well they do."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffgen.commands.real_sets import open_reference
+from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.lacon_sweep import LaconSweepConfig
 from diffgen.config.stored import read_json
 from diffgen.data.pixels import from_uint8, to_uint8
@@ -30,7 +31,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Asked:
-    """A condition, its maps of N pictures, and the aligner that is to bring images to them."""
+    """A condition, its maps of N pictures, and what is to bring images to them."""
 
     condition: Condition
     maps: Tensor
@@ -38,7 +39,7 @@ class Asked:
     own: bool
     """They are the data's own."""
     folder: Path
-    """Of the aligner."""
+    """Of the aligner, or the adapter."""
 
     @property
     def by_reader(self) -> bool:
@@ -60,9 +61,7 @@ class Asked:
     @cached_property
     def aligner(self) -> str:
         """sha256 of the aligner's files: a trained one differs from all others."""
-        files = sorted(path for path in (self.folder / "aligner").iterdir() if path.is_file())
-        content = b"".join(path.name.encode() + path.read_bytes() for path in files)
-        return sha256(content).hexdigest()
+        return files_digest(self.folder / "aligner")
 
     @torch.no_grad()
     def found(self, pictures: Tensor, reader: Reader) -> Tensor:
@@ -95,32 +94,59 @@ class Wanted(NamedTuple):
     """By the names they were asked for by."""
 
 
+def files_digest(folder: Path) -> str:
+    """sha256 of the files in a folder."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    content = b"".join(path.name.encode() + path.read_bytes() for path in files)
+    return sha256(content).hexdigest()
+
+
 def read_wanted(config: LaconSweepConfig) -> Wanted:
-    """The maps of the real pictures, ``num_images`` at most, that no distance is taken to.
+    """The maps of the pictures, and the folders of the aligners.
 
     Raises:
-        UserError: there are no such pictures or maps, a condition or its aligner is missing, a
-            constraint would never act, or two conditions have one name.
+        UserError: see ``wanted_of``; an aligner is missing, or a constraint would never act.
     """
+
+    def folder(condition: Condition) -> Path:
+        place = config.aligner_folder() / condition.name
+        missing = f"{place} holds no aligner; train/lacon.py trains one"
+        stated = read_json(place / "aligner" / "config.json", "conditions", missing)
+        ending(stated, config.until, "until", place)  # refuses what cannot act
+        return place
+
     free = config.cell(config.steps[0], config.seeds[0], {})
+    return wanted_of(free, config.conditions, folder)
+
+
+def wanted_of(
+    free: EvaluateConfig, names: Sequence[str], folder_of: Callable[[Condition], Path]
+) -> Wanted:
+    """The maps of the real pictures, ``num_images`` at most, that no distance is taken to.
+
+    Args:
+        free: the evaluation of unguided images.
+        names: of the conditions.
+        folder_of: where that lies which brings images to a condition; it may refuse it.
+
+    Raises:
+        UserError: there are no such pictures or maps, a condition is missing, or two have one name.
+    """
     size = free.picture_size()
     part = open_reference(free, size).other
     if part is None:
         raise UserError(
-            f"reference: {config.reference} leaves no pictures for conditions beside those of FID; "
+            f"reference: {free.reference} leaves no pictures for conditions beside those of FID; "
             "give a folder, or an .npz of pictures without statistics"
         )
-    part = part.first(config.num_images)
+    part = part.first(free.num_images)
     batches = [[part.numbers[k] for k in rows] for rows in cut(len(part), BATCH)]
     asked: dict[str, Asked] = {}
-    for name in config.conditions:
+    for name in names:
         condition = condition_named(name, "conditions")
         if any(condition.name == one.condition.name for one in asked.values()):
             raise UserError(f"conditions: two are called {condition.name!r}; give one a name")
-        folder = config.aligner_folder() / condition.name
-        missing = f"{folder} holds no aligner; train/lacon.py trains one"
-        stated = read_json(folder / "aligner" / "config.json", "conditions", missing)
-        ending(stated, config.until, "until", folder)  # refuses what cannot act
+        folder = folder_of(condition)
         maps = torch.cat([maps_of(part.source, numbers, condition) for numbers in batches])
         asked[name] = Asked(condition, maps, has_own_maps(part.source, condition), folder)
     pictures = [torch.stack([part.source[n][0] for n in numbers]) for numbers in batches]

@@ -1,0 +1,164 @@
+"""Two parallel folders: pairs that stay aligned, what stands in, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffgen.config.data import FolderConfig
+from diffgen.data.loader import load_batches
+from diffgen.data.order import BatchNumbers
+from diffgen.data.paired import PairedImages
+from diffgen.errors import UserError
+from diffgen.joint.pairs import folder_pair
+from diffgen.lacon.training import MappedData
+
+SKETCH = folder_pair("sketch")
+
+
+def picture(seed: int, height: int = 14, width: int = 18) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """``images``, six of two classes in PNG, and ``pairs``, the same pictures in BMP and WebP."""
+    for i in range(6):
+        for place, suffix in (("images", "png"), ("pairs", "bmp" if i % 2 else "webp")):
+            file = tmp_path / place / "ab"[i // 3] / f"{i}.{suffix}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            options = {"lossless": True} if suffix == "webp" else {}
+            picture(i).save(file, **options)
+    return tmp_path
+
+
+def read(folder: Path, **options) -> PairedImages:
+    config = FolderConfig(path=folder / "images", **{"size": "8x8", **options})
+    return PairedImages(config, folder / "pairs")
+
+
+def spoil(file: Path, place: int = 40) -> None:
+    """Damage a BMP's or PNG's header, or what stands at ``place``."""
+    content = bytearray(file.read_bytes())
+    content[place] ^= 0xFF
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"flip": False},
+        {},
+        {"crop": "random", "crop_scale": 0.3},
+        {"crop": "random", "crop_share": 0.5},
+    ],
+)
+def test_a_pair_stays_aligned_however_its_image_is_cropped_and_mirrored(folder, options):
+    data = MappedData(read(folder, **options), 0, SKETCH)
+    samples = [data[number] for number in range(60)]
+    for sample in samples:
+        assert torch.equal(sample["image"], sample["map"])
+    seen = {sample["image"].numpy().tobytes() for sample in samples}
+    assert len(seen) >= (40 if "crop" in options else 6 if options else 12)
+
+
+def test_the_map_of_an_image_without_augmentation_is_its_partners_centre_crop(folder):
+    images = read(folder)
+    for i in (4, 0, 4):
+        image, label = images[i]
+        assert torch.equal(images.maps(i)["pair"], image)
+        assert label == i // 3
+        assert images.maps(i)["pair"].shape == (3, 8, 8)
+    with pytest.raises(IndexError):
+        images.maps(6)
+
+
+def test_the_order_of_asking_makes_no_difference(folder):
+    """A partner is kept from its image's opening; another index must not get it."""
+    images = read(folder)
+    wanted = [images[i][0] for i in range(6)]
+    images[2]
+    assert torch.equal(images.maps(5)["pair"], wanted[5])
+    one = torch.Generator().manual_seed(3)
+    other = torch.Generator().manual_seed(3)
+    mirrored = images.augmented(1, one)[0]
+    assert torch.equal(images.augmented_maps(1, other)["pair"], mirrored)
+
+
+def test_images_that_are_left_out_may_have_partners(folder):
+    images = read(folder, classes=["b"], subset=":2")
+    assert [file.stem for file in images.partners] == ["3", "4"]
+    assert torch.equal(images.maps(1)["pair"], images[1][0])
+
+
+def test_another_pair_stands_in_for_one_that_is_damaged_half(folder, capsys):
+    for broken in (folder / "pairs/a/1.bmp", folder / "pairs/b/5.bmp"):
+        broken.write_bytes(broken.read_bytes()[:200])
+    data = MappedData(read(folder, on_error="skip"), 0, SKETCH)
+    batches = list(load_batches(data, BatchNumbers(0, 24, 6), 0, pin_memory=False))
+    for batch in batches:
+        assert torch.equal(batch["image"], batch["map"])
+    said = capsys.readouterr().err
+    assert said.count("another stands in for it") == 2
+    assert "pairs/a/1.bmp is not a readable image: " in said
+    images = read(folder, on_error="skip")
+    assert torch.equal(images.maps(1)["pair"], images[2][0])  # before its image was opened
+
+
+def refusal(folder: Path, **options) -> str:
+    with pytest.raises(UserError) as caught:
+        read(folder, **options)
+    message = str(caught.value)
+    assert message.startswith("pair_path: ")
+    return message.replace(str(folder), "")
+
+
+def test_a_picture_without_a_partner_is_named(folder):
+    for i in (0, 1, 4):
+        (folder / f"pairs/{'ab'[i // 3]}/{i}.{'bmp' if i % 2 else 'webp'}").unlink()
+    said = refusal(folder)
+    assert "/pairs has no picture for 3 of 6 images: /images/a/0.png, /images/a/1.png," in said
+    for i in (2, 3, 5):
+        (folder / f"pairs/{'ab'[i // 3]}/{i}.{'bmp' if i % 2 else 'webp'}").unlink()
+    assert refusal(folder).endswith("/images/b/4.png, ...")  # five of six
+
+
+def test_a_partner_of_no_image_is_named(folder):
+    picture(9).save(folder / "pairs/a/9.png")
+    said = refusal(folder, classes=["b"])
+    assert said == "pair_path: 1 pictures are of no image in /images: /pairs/a/9.png"
+
+
+def test_two_partners_of_one_image_are_refused_even_where_their_number_is_right(folder):
+    picture(1).save(folder / "pairs/a/1.png")
+    assert "/pairs/a/1.bmp and /pairs/a/1.png have one name, suffix apart" in refusal(folder)
+
+
+def test_a_partner_of_another_size_is_named_with_both_sizes(folder):
+    picture(1, 7, 9).save(folder / "pairs/a/1.bmp")
+    said = refusal(folder, on_error="skip")
+    assert "1 pictures are not as large as their images: " in said
+    assert "/pairs/a/1.bmp is 7x9, /images/a/1.png is 14x18" in said
+
+
+def test_sizes_are_those_of_upright_pictures(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in ("jpeg", "png"):
+        (turned,) = (folder / "pairs/a").glob("1.*")
+        turned.unlink()
+        picture(1, 18, 14).save(folder / f"pairs/a/1.{kind}", exif=exif)
+        assert read(folder).maps(1)["pair"].shape == (3, 8, 8)
+        picture(1).save(folder / f"pairs/a/1.{kind}", exif=exif)
+        assert f"/pairs/a/1.{kind} is 18x14, /images/a/1.png is 14x18" in refusal(folder)
+
+
+def test_a_damaged_partner_is_refused(folder):
+    broken = folder / "pairs/b/3.bmp"
+    broken.write_bytes(broken.read_bytes()[:200])
+    said = refusal(folder)
+    assert "1 of 6 pictures cannot be read; mend them, or pass over their images" in said
+    assert "/pairs/b/3.bmp: image file is truncated" in said

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from diffgen.commands.beside import next_command
+from diffgen.commands.next_command import next_command
 from diffgen.config.beside import Settled
 from diffgen.config.lacon import LaconConfig
 from diffgen.data.pixels import to_pil, to_uint8

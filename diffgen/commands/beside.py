@@ -1,11 +1,9 @@
 """How whatever is trained beside a frozen model begins, goes on, and ends."""
 
-import shlex
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Generic
+from typing import Generic, cast
 
 import torch
 from accelerate import Accelerator
@@ -59,8 +57,7 @@ class Training(Generic[C]):
         Raises:
             UserError: the folder is another's, or what is in it cannot be gone on with.
         """
-        config, folder = self.settled.config, self.folder
-        assert isinstance(config, LaconConfig | JointConfig)
+        config, folder = cast(LaconConfig | JointConfig, self.settled.config), self.folder
         if len(set(self.group.everyones(backbone))) > 1:
             raise SharedError(CHANGED.format(config.source))
         with self.group.together():
@@ -186,29 +183,3 @@ def known_labels(training: Training[C], images: ImageSource | HubStream) -> Tens
     if not known:
         training.accelerator.print("data: its classes are not the model's, which is told none")
     return torch.tensor(labels)
-
-
-def next_command(settled: Settled[C], name: str, script: str, option: str, given: str) -> list[str]:
-    """The lines that use what was trained: the command, and before it, if need be, a move.
-
-    Args:
-        settled: of the training.
-        name: of the folder that ``script`` finds it by.
-        script: that uses it.
-        option: its option for a folder of such folders.
-        given: what else it is told.
-    """
-    config, lines = settled.config, list[str]()
-    local = Path(config.source).exists()  # a hub's models have no folder here
-    due, place = config.place(settled.source) if local else None, settled.out.parent
-    command = ["python", script, shlex.quote(config.source)]
-    if settled.out.name != name:
-        place = due or place
-        target = shlex.quote(str(place / name))
-        lines.append(f"  mkdir -p {shlex.quote(str(place))}")
-        lines.append(f"  mv {shlex.quote(str(settled.out))} {target}")
-    if place != due:
-        command.append(f"--{option} {shlex.quote(str(place))}")
-    if config.vae is not None:
-        command.append(f"--vae {shlex.quote(config.vae)}")
-    return [*lines, f"  {' '.join(command)} {given}"]

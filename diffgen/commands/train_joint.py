@@ -137,8 +137,13 @@ def build_adapter(training: Training[JointConfig], model: DiT) -> JointAdapter:
         projection_rank=config.projection_rank,
     )
     stated = adapter.config
-    ranks = f"of rank {stated.rank}, of the condition's own {stated.condition_rank}"
-    tell_size(training, "adapter", adapter, model, ranks)
+    ranks = {
+        "joint attention": stated.rank,
+        "the condition's own": stated.condition_rank,
+        "projection": stated.projection_rank or "full",
+    }
+    told = f"ranks: {', '.join(f'{what} {rank}' for what, rank in ranks.items())}"
+    tell_size(training, "adapter", adapter, model, told)
     return adapter
 
 

@@ -56,6 +56,8 @@ class JointMuonConfig(MuonConfig):
 class JointLoopConfig(BesideLoopConfig):
     """The training loop. Everything that passes is counted in images seen."""
 
+    images: int = Field(default=49_152, ge=1)
+    """Length of the training [images seen]."""
     batch_size: int = Field(default=16, ge=1)
     """Images an optimiser step sees, over all processes and accumulation [images]."""
 
@@ -86,7 +88,7 @@ class JointConfig(BesideConfig):
     """Joint attention in every so many blocks, the last one among them [blocks]."""
     projection: Projection = "fused"
     """Of what the joint attention finds: shared, one map for both branches; fused, one of both
-    side by side, four times as large."""
+    side by side, four times as large in full."""
     projection_rank: int | None = Field(default=None, ge=0)
     """Rank of that map; 0: in full; none: half the model's width, or as much less as keeps the
     adapter to 15 % of the model's parameters."""

@@ -11,6 +11,7 @@ from diffgen.commands.joint_eval import scorer
 from diffgen.joint.pipeline import JointPipeline
 from diffgen.lacon.conditions import EDGE
 from diffgen.pipeline import DiffGenPipeline
+from tests.e2e.forked import Running
 from tests.e2e.joint_evals import argv, cell, make_joint_run, save_modules
 from tests.e2e.lacon_sweeps import save_aligner
 
@@ -93,6 +94,14 @@ def test_a_stopped_cell_draws_no_pair_twice(model, scored, tmp_path, drawn, monk
     drawn.clear()
     assert main(argv(model, tmp_path / "s")) == 0
     assert drawn == 3 * [8] + GIVEN + CELL + 3 * [8] + 2 * CELL + 3 * [8]
+    assert rows(tmp_path / "s") == rows(scored)
+
+
+def test_processes_share_the_cells_of_the_script(model, scored, tmp_path):
+    _, *given = argv(model, tmp_path / "s")
+    run = Running("eval/joint.py", *given, folder=tmp_path, world=2)
+    assert run.codes == [0, 0], run.said
+    assert cell(tmp_path / "s", "edge-joint")["processes"] == 2
     assert rows(tmp_path / "s") == rows(scored)
 
 

@@ -49,12 +49,11 @@ def test_a_low_rank_map_starts_at_zero_and_adds_its_product():
 @pytest.mark.parametrize(
     ("options", "joined_blocks", "projection"),
     [
-        ({}, 5, 32 * 32),
-        ({"condition_rank": 0}, 5, 32 * 32),
-        ({"every": 2}, 3, 32 * 32),
-        ({"projection": "fused", "condition_rank": 1}, 5, 64 * 64),
+        ({"projection": "shared", "projection_rank": 0}, 5, 32 * 32),
+        ({"projection": "shared", "projection_rank": 3, "condition_rank": 0}, 5, 2 * 32 * 3),
+        ({"projection": "fused", "projection_rank": 0, "condition_rank": 1}, 5, 64 * 64),
+        ({"projection": "fused", "projection_rank": 3, "every": 2}, 3, 2 * 64 * 3),
         ({"projection": "fused", "projection_rank": 3, "every": 9}, 1, 2 * 64 * 3),
-        ({"projection_rank": 3}, 5, 2 * 32 * 3),
     ],
 )
 def test_an_adapter_has_as_many_parameters_as_its_numbers_say(options, joined_blocks, projection):
@@ -71,46 +70,39 @@ def test_every_so_many_blocks_are_joined_and_the_last_is_one_of_them():
 
 
 @pytest.mark.parametrize(
-    ("config", "rank", "options"),
+    ("config", "options", "ranks"),
     [
-        (DIT_XL, 72, {}),
-        (FITV2, 53, {}),
-        (DIT_XL, 52, {"projection": "fused", "every": 2}),
-        (FITV2, 72, {"projection": "fused", "projection_rank": 64}),
+        (DIT_XL, {}, (36, 568)),
+        (FITV2, {}, (36, 390)),
+        (DIT_XL, {"projection": "shared"}, (36, 576)),
+        (FITV2, {"every": 2}, (36, 576)),
+        (DIT_XL, {"rank": 64, "condition_rank": 0}, (64, 528)),
+        (DiTConfig(), {}, (4, 64)),
     ],
 )
-def test_an_adapter_of_a_released_model_is_15_percent_of_it_or_less(config, rank, options):
-    """Of a rank that is a sixteenth of the width, or less; one more rank would be too much."""
+def test_an_adapter_is_15_percent_of_its_model_or_less(config, options, ranks):
+    """Its projection has the rank that this leaves, up to half the width."""
     model = released(config)
     adapter = of(model, **options)
-    assert (adapter.config.rank, adapter.config.condition_rank) == (rank, rank)
+    assert (adapter.config.rank, adapter.config.projection_rank) == ranks
+    assert adapter.config.condition_rank == options.get("condition_rank", ranks[0])
     assert numbers(adapter) <= MOST * numbers(model)
-    if rank < config.hidden_size // 16:
-        assert numbers(of(model, rank=rank + 1, **options)) > MOST * numbers(model)
+    if ranks[1] < config.hidden_size // 2:
+        larger = of(model, **options, projection_rank=ranks[1] + 1)
+        assert numbers(larger) > MOST * numbers(model)
 
 
-def test_the_adapter_of_the_demo_model_is_15_percent_of_it_or_less():
-    model = DiT.build(DiTConfig(), num_classes=8, in_channels=3, sample_size=(32, 32))
-    adapter = of(model)
-    assert adapter.config.rank == 8
-    assert 0.1 < numbers(adapter) / numbers(model) <= MOST
-
-
-def test_the_rank_is_1_where_the_projection_alone_is_too_large():
+def test_the_projection_has_rank_1_where_the_rest_alone_is_too_large():
     model = released(DIT_XL)
-    adapter = of(model, projection="fused")
-    assert adapter.config.rank == 1
+    adapter = of(model, rank=150)
+    assert adapter.config.projection_rank == 1
     assert numbers(adapter) > MOST * numbers(model)
 
 
-def test_the_condition_s_own_rank_is_that_of_the_joint_attention_if_none_is_given():
-    model = build(hidden_size=64).transformer
-    ranks = [
-        (adapter.config.rank, adapter.config.condition_rank)
-        for adapter in (of(model, rank=5), of(model, rank=5, condition_rank=0))
-    ]
-    assert ranks == [(5, 5), (5, 0)]
-    assert of(model, condition_rank=0).config.rank > of(model, condition_rank=20).config.rank == 1
+def test_a_projection_rank_of_0_is_one_in_full():
+    adapter = of(build().transformer, projection_rank=0)
+    assert adapter.config.projection_rank is None
+    assert adapter.block(0).joint.project.weight.shape == (64, 64)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +111,7 @@ def test_the_condition_s_own_rank_is_that_of_the_joint_attention_if_none_is_give
         ({"rank": 0}, "rank must be 1 or more, not 0"),
         ({"condition_rank": -1}, "condition_rank must be 0 or more, not -1"),
         ({"every": 0}, "every must be 1 or more, not 0"),
-        ({"projection_rank": 0}, "projection_rank must be 1 or more, not 0"),
+        ({"projection_rank": -1}, "projection_rank must be 1 or more, not -1"),
         ({"projection": "both"}, "projection 'both' is not one of shared, fused"),
     ],
 )
@@ -130,7 +122,7 @@ def test_numbers_out_of_range_are_refused(options, message):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"every": 2, "projection": "fused"}, {"condition_rank": 0, "projection_rank": 2}],
+    [{}, {"every": 2, "projection": "shared"}, {"condition_rank": 0, "projection_rank": 0}],
 )
 def test_a_saved_adapter_comes_back(tmp_path, options):
     model = build(depth=3).transformer

@@ -24,10 +24,10 @@ MODELS = {
 }
 ADAPTERS = [
     {"every": 2},
-    {"projection": "fused"},
-    {"projection_rank": 2},
-    {"projection": "fused", "projection_rank": 2},
     {"condition_rank": 0},
+    {"projection": "fused", "projection_rank": 0},
+    {"projection": "shared", "projection_rank": 0},
+    {"projection": "shared", "projection_rank": 2},
 ]
 
 
@@ -135,7 +135,7 @@ def test_a_row_of_strength_0_is_as_without_joint_attention():
 
 def test_pairs_are_strangers_to_each_other_and_their_order_does_not_matter():
     model, given, order = made("time aware"), rows(made(), 6, 12, 20), [2, 0, 1]
-    adapter, strengths = adapter_of(model, projection="fused"), torch.tensor([1.0, 0.3, 0.7])
+    adapter, strengths = adapter_of(model, projection="shared"), torch.tensor([1.0, 0.3, 0.7])
     found = joined(model, [adapter], [strengths], given)
     other = [z[[*order, *(3 + k for k in order)]] for z in given]
     permuted = joined(model, [adapter], [strengths[order]], other)
@@ -162,7 +162,7 @@ def test_exchanged_branches_give_exchanged_outputs(name, projection):
     """Where nothing but the direction tells one from the other."""
     model = made(name)
     given = rows(model, 6, 12, 20)
-    adapter = adapter_of(model, condition_rank=0, projection=projection)
+    adapter = adapter_of(model, condition_rank=0, projection=projection, projection_rank=0)
     torch.nn.init.zeros_(adapter.modality)
     one = joined(model, [adapter], [1.0], given)
     turned = [z.roll(3, dims=0) for z in given]
@@ -255,7 +255,7 @@ def test_a_fresh_adapter_learns_its_projections_own_lora_and_modality_first():
     model, given = made(), rows(made(), 6)
     found = gradients(model, adapter_of(model, drawn=False), given)
     reached = {name for name, gradient in found.items() if gradient.any()}
-    ends = ["joint.project.weight", *(f"own.{map}.up.weight" for map in ("q", "k", "v", "out"))]
+    ends = ["joint.project.up.weight", *(f"own.{map}.up.weight" for map in ("q", "k", "v", "out"))]
     assert reached == {"modality", *(f"blocks.{k}.{end}" for k in range(3) for end in ends)}
 
 
@@ -266,7 +266,7 @@ def test_gradient_checkpointing_gives_the_same_bits(name):
         model = made(name)
         if checkpointing:
             model.enable_gradient_checkpointing()
-        found = gradients(model, adapter_of(model, projection="fused"), rows(model, 6))
+        found = gradients(model, adapter_of(model, projection="shared"), rows(model, 6))
         results.append(found)
     for parameter, gradient in results[0].items():
         assert gradient.any(), parameter

@@ -30,7 +30,7 @@ def few_drawn():
     """Figures of 16 pictures in 2 steps, for speed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("diffgen.commands.joint_report.MEASURED", 16)
-        patch.setattr("diffgen.commands.joint_report.STEPS", 2)
+        patch.setattr("diffgen.commands.joint_drawers.Drawer.steps", 2)
         yield
 
 
@@ -93,7 +93,7 @@ def test_the_losses_of_both_branches_fall_and_the_model_stays_as_it_is(run, caps
     assert (report["pictures"], report["num_images"]) == ("held-out", 16)
     said = capsys.readouterr().out
     assert f"adapter of palette: {adapter.num_parameters():,} parameters, {share:.1%} of" in said
-    assert f"palette drawn from pictures, 16 held-out pictures: colour_error {report['own']:.3f}, "
+    assert f"palette drawn from 16 held-out pictures: colour_error {report['own']:.3f}, "
     given = "--given palette=PICTURE.png --given-from picture"
     assert f"next\n  python sample/joint.py {run} {given}" in said
 
@@ -141,7 +141,7 @@ def test_channels_lie_beside_the_adapter_and_begin_with_the_models_weights(run, 
         taken = wide[name][:, :12] if name == "x_embedder.proj.weight" else wide[name]
         assert torch.equal(taken, weight), name
     said = capsys.readouterr().out
-    assert "mask found in the images drawn from it, 16 held-out pictures: iou " in said
+    assert "mask found in images drawn from that of 16 held-out pictures: iou " in said
     assert "next" not in said
     assert all("losses" not in line for line in lines(out))
 

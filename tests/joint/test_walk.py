@@ -198,7 +198,7 @@ def test_what_is_known_is_kept_exactly_and_the_rest_is_drawn(name, part):
 
 @pytest.mark.parametrize("name", FEW)
 def test_the_order_of_pairs_does_not_matter(name):
-    denoise, scheduler = made(name, projection="fused")
+    denoise, scheduler = made(name, projection="shared")
     found = walk_jointly(denoise, scheduler, [branch(), branch(seed=1)])
     order = [2, 0, 1]
     branches = [

@@ -13,13 +13,11 @@ from torch import Tensor
 
 from diffgen.config.condition_sizes import MAX_PIXELS
 from diffgen.data.decode import Colour, Damaged, decode
-from diffgen.data.pixels import from_pil, from_uint8
+from diffgen.data.pixels import NOTICED, from_pil, from_uint8
 from diffgen.errors import UserError
 from diffgen.lacon.conditions import EDGE, Condition
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-NOTICED = 8
-"""Levels by which the channels of a grey picture may differ, as JPEG makes them."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from diffgen.data.source import ImageSource, build_images
 from diffgen.files import write_folder
 from diffgen.joint.adapter import JointAdapter
 from diffgen.joint.channels import ChannelsObjective, widened
-from diffgen.joint.pairs import folder_pair, pair_named
+from diffgen.joint.pairs import folder_pair, pair_named, read_from_files
 from diffgen.joint.training import Joined, JointObjective, Tally, named_losses
 from diffgen.lacon.conditions import Condition
 from diffgen.lacon.training import MappedData, Reader
@@ -45,7 +45,10 @@ def train_joint(config: JointConfig) -> None:
 
 def pair_of(config: JointConfig) -> Condition:
     """What images are paired with. Raises UserError: see ``pair_named``."""
-    return folder_pair(config.called) if config.pair == FOLDER else pair_named(config.pair)
+    if config.pair == FOLDER:
+        return folder_pair(config.called)
+    found = pair_named(config.pair)
+    return found if config.pair_path is None else read_from_files(found)
 
 
 class Built(NamedTuple):
@@ -150,7 +153,7 @@ def build_adapter(training: Training[JointConfig], model: DiT) -> JointAdapter:
 def images_of(settled: Settled[JointConfig]) -> ImageSource | HubStream:
     """The training images, with those of a folder where they are paired with such."""
     config, data = settled.config, settled.data
-    if config.pair == FOLDER and config.pair_path and isinstance(data, FolderConfig):
+    if config.pair_path and isinstance(data, FolderConfig):
         return PairedImages(data, config.pair_path)
     return build_images(data)
 

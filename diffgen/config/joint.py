@@ -10,7 +10,7 @@ from pydantic import Field
 from diffgen.config.base import Section, default_kind
 from diffgen.config.beside import BesideAdamWConfig, BesideConfig, BesideLoopConfig
 from diffgen.config.constraints import name_problems
-from diffgen.config.data import IMAGE_SUFFIXES, FolderConfig, image_files
+from diffgen.config.data import IMAGE_SUFFIXES, DataConfig, FolderConfig, image_files
 from diffgen.config.joint_given import IMAGE, PAIRS
 from diffgen.config.optimizer import MuonConfig
 from diffgen.config.places import joint_folder
@@ -68,10 +68,11 @@ class JointConfig(BesideConfig):
 
     pair: str = "depth"
     """What an image is paired with: edge, mask, stroke, palette, depth or outline where the data
-    has it, MODULE:NAME, a Condition of your own, or folder, pictures in a folder beside."""
+    has it, MODULE:NAME, a Condition of your own, or folder, pictures of any kind in pair_path."""
     pair_path: Path | None = None
-    """Folder of the pictures that images are paired with, below it named as those in data.path,
-    suffix apart, and as large; needed with pair folder, whose data must be of kind folder."""
+    """Folder of the pictures that images are paired with, or of their maps (as sample/joint.py
+    reads and writes them), below it named as the images in data.path, suffix apart, and as large;
+    only with data of kind folder; none: maps are the data's own, or found in the images."""
     pair_name: str | None = None
     """What these pictures are called in commands, of letters, digits, _ and -; only with pair
     folder; none: as the folder."""
@@ -125,12 +126,13 @@ class JointConfig(BesideConfig):
     def own_problems(self, source: Source) -> Iterator[str]:
         """Yield pairs that cannot be, and numbers beyond the model's."""
         if self.pair == FOLDER:
-            yield from self._folder_problems(source)
+            yield from self._name_problems()
         else:
             yield from name_problems("pair", self.pair, (*PAIRS, FOLDER))
-            for field in ("pair_path", "pair_name"):
-                if getattr(self, field) is not None:
-                    yield f"{field}: {getattr(self, field)} has no effect without pair folder"
+            if self.pair_name is not None:
+                yield f"pair_name: {self.pair_name} has no effect without pair folder"
+        if self.pair_path is not None:
+            yield from self._folder_problems(self.pair_path, self._pictures(source))
         if self.method == "channels":
             for field in OF_JOINT:
                 if getattr(self, field) != type(self).model_fields[field].default:
@@ -140,21 +142,26 @@ class JointConfig(BesideConfig):
             yield f"min_snr_gamma: {self.min_snr_gamma:g} has no effect on a flow model"
         yield from self._size_problems(source)
 
-    def _folder_problems(self, source: Source) -> Iterator[str]:
-        """Yield what is wrong with a folder of pictures, beside those it shall go with."""
-        folder, data = self.pair_path, self._pictures(source)
-        if folder is None:
+    def _name_problems(self) -> Iterator[str]:
+        """Yield why pictures in a folder cannot be called so."""
+        if self.pair_path is None:
             yield "pair_path: pair folder needs the folder of the pictures"
-            return
-        taken = (*PAIRS, IMAGE)
-        if self.called in taken or not re.fullmatch(r"[\w-]+", self.called):
-            why = "means something else" if self.called in taken else "is no name"
+        elif self.called in PAIRS:
+            yield (
+                f"pair_name: {self.called!r} means maps here; if these are such, give --pair "
+                f"{self.called}, else another --pair-name"
+            )
+        elif self.called == IMAGE or not re.fullmatch(r"[\w-]+", self.called):
+            why = "means something else" if self.called == IMAGE else "is no name"
             yield (
                 f"pair_name: {self.called!r} {why} here; give another --pair-name, of letters, "
                 "digits, _ and -"
             )
+
+    def _folder_problems(self, folder: Path, data: DataConfig) -> Iterator[str]:
+        """Yield what is wrong with a folder of pictures, beside those it shall go with."""
         if not isinstance(data, FolderConfig):
-            yield f"pair: folder needs data.kind folder, but the data is of kind {data.kind}"
+            yield f"pair_path: needs data.kind folder, but the data is of kind {data.kind}"
         elif folder.is_dir() and data.path.is_dir() and folder.samefile(data.path):
             yield f"pair_path: {folder} is data.path itself"
         if not folder.is_dir():

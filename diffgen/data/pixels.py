@@ -5,6 +5,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+NOTICED = 8
+"""Levels by which the channels of a grey picture may differ, as JPEG makes them."""
 QUANTISATION = "clip to [-1, 1], then round half to even of 127.5 x + 127.5"
 
 

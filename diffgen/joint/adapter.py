@@ -101,7 +101,7 @@ class JointAdapter(ModelMixin, ConfigMixin):
 
         if projection_rank is None:
             with torch.device("meta"):
-                one, two = (made(rank).num_parameters() for rank in (1, 2))
+                one, two = (made(tried).num_parameters() for tried in (1, 2))
             room = int(MOST * sum(parameter.numel() for parameter in model.parameters())) - one
             projection_rank = max(1, min(width // 2, 1 + room // (two - one)))
         return made(projection_rank or None)

@@ -65,17 +65,16 @@ class Stacked:
         return torch.cat([out_image, *outs])
 
     def _branches(self, z: Tensor) -> tuple[Tensor, ...]:
+        """Rows of the images, and of each condition."""
         return z.chunk(1 + len(self.adapters))
 
     def _rows(
         self, x: Tensor, qkv: Tensor, rotation: Rotation | None, logit_scale: Tensor | None
     ) -> list[Rows]:
         """Of every branch."""
-        parts = 1 + len(self.adapters)
-        turned = [None] * parts
-        if rotation is not None:
-            turned = list(zip(*map(self._branches, rotation), strict=True))
-        scaled = [None] * parts if logit_scale is None else self._branches(logit_scale)
+        nothing = [None] * (1 + len(self.adapters))
+        turned = nothing if rotation is None else zip(*map(self._branches, rotation), strict=True)
+        scaled = nothing if logit_scale is None else self._branches(logit_scale)
         every = zip(self._branches(x), self._branches(qkv), turned, scaled, strict=True)
         return [Rows(*one) for one in every]
 

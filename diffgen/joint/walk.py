@@ -37,7 +37,9 @@ class Branch:
 
     def __post_init__(self) -> None:
         if self.picture is None and (self.course.start > 0 or self.known is not None):
-            raise ValueError("a branch that does not start at noise needs a picture")
+            raise ValueError(
+                "a branch that does not start at noise, or is known in part, needs a picture"
+            )
 
 
 class _Walker:
@@ -73,7 +75,11 @@ class _Walker:
         return self.process.add_noise(self.branch.picture, self.branch.noise, t)
 
     def _keep(self) -> None:
-        """Put what is known in its place again (as RePaint does, Lugmayr et al. 2022, eq. 8)."""
+        """Put what is known in its place again (RePaint, Lugmayr et al. 2022, eq. 8).
+
+        At every level under the branch's one noise, not fresh noise as there, so that it follows
+        the path of a solver that adds none.
+        """
         if self.branch.known is not None:
             self.state = torch.where(self.branch.known > 0.5, self._noised(), self.state)
 

@@ -64,9 +64,10 @@ def test_an_adapter_has_as_many_parameters_as_its_numbers_say(options, joined_bl
 
 
 def test_every_so_many_blocks_are_joined_and_the_last_is_one_of_them():
-    adapter = adapter_of(build(depth=5).transformer, every=2)
-    assert [adapter.block(k).joint is not None for k in range(5)] == [True, False] * 2 + [True]
-    assert all(adapter.block(k).own is not None for k in range(5))
+    for every, joined_blocks in ((1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (3, [1, 4]), (9, [4])):
+        adapter = adapter_of(build(depth=5).transformer, every=every)
+        assert [k for k in range(5) if adapter.block(k).joint is not None] == joined_blocks
+        assert all(adapter.block(k).own is not None for k in range(5))
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,31 @@ def test_an_interval_may_hold_for_one_branch_and_not_for_the_other():
     torch.testing.assert_close(condition.x0, alone, rtol=1e-4, atol=1e-4)
 
 
+class Asking:
+    """A run that asks for the pass without class at high noise levels, and notes what it gets."""
+
+    def __init__(self):
+        self.given = []
+
+    def passes(self, level):
+        return ("cond", "uncond") if level > 2 else ("cond",)
+
+    def __call__(self, cond, uncond, *, x_t, alpha, sigma, advance=True):
+        self.given.append((uncond is not None, alpha, sigma, advance))
+        return cond
+
+
+@torch.no_grad()
+def test_a_run_is_told_its_branch_s_levels_and_given_what_it_asked_for():
+    denoise = made(denoiser_of(), [CFG(1.0)] * 2)
+    denoise.runs = [Asking(), Asking()]
+    denoise(states(2), TIMES[:2], EARLIER[:2], [True, True])
+    assert [run.given for run in denoise.runs] == [
+        [(True, 0.25, 0.75, True)],
+        [(False, 0.5, 0.5, True)],
+    ]
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("t", "moving", "scale", "labels"),
@@ -179,11 +204,11 @@ def test_all_passes_of_all_branches_of_an_image_draw_the_same_positions():
     model = build(position=RANDOM).transformer
     x = [state[:1].expand(B, -1, -1, -1) for state in states(2)]
     labels, found = torch.tensor([1, 1]), {}
-    for seeds in ([7, 7], [7, 8]):
+    for seeds in ([7, 7], [7, 5]):
         denoise = made(Denoiser(model, Flow(model.convention), seeds), [CFG(3.0)] * 2, scale=1.0)
         denoise.labels = labels
         found[seeds[1]] = [one.x0 for one in denoise(x, [0.8, 0.4], [0.6, 0.2], [True, True])]
-    for same, other in zip(found[7], found[8], strict=True):
+    for same, other in zip(found[7], found[5], strict=True):
         torch.testing.assert_close(same[0], same[1], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(same[0], other[0], rtol=1e-4, atol=1e-5)
         assert not torch.allclose(other[0], other[1], atol=1e-2)

@@ -8,8 +8,8 @@ import torch
 
 from diffgen.data.shapes import Shapes
 from diffgen.errors import UserError
-from diffgen.joint.pairs import OUTLINE, folder_pair, pair_named
-from diffgen.lacon.conditions import CONDITIONS, DEPTH_ERROR, Condition
+from diffgen.joint.pairs import OUTLINE, folder_pair, pair_named, read_from_files
+from diffgen.lacon.conditions import CONDITIONS, DEPTH, DEPTH_ERROR, MASK, PALETTE, Condition
 from diffgen.lacon.maps import has_own_maps, maps_of
 
 
@@ -46,3 +46,14 @@ def test_pictures_of_a_folder_are_a_condition_of_three_channels():
     maps = torch.rand(2, 3, 4, 4) * 2 - 1
     assert pair.from_stored(maps) is maps
     assert OUTLINE.stored != pair.stored
+
+
+def test_maps_may_come_from_files_and_grey_ones_must_be_grey():
+    grey = (torch.rand(2, 1, 4, 4) * 2 - 1).expand(-1, 3, -1, -1)
+    colours = torch.rand(2, 3, 4, 4) * 2 - 1
+    assert torch.allclose(read_from_files(DEPTH).from_stored(grey), grey[:, :1])
+    assert torch.allclose(read_from_files(MASK).from_stored(grey), (grey[:, :1] + 1) / 2)
+    assert torch.equal(read_from_files(PALETTE).from_stored(colours), colours)
+    assert read_from_files(DEPTH).name == "depth"
+    with pytest.raises(UserError, match=r"pair_path: a map of depth is to be grey, but one of the"):
+        read_from_files(DEPTH).from_stored(colours)

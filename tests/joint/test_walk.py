@@ -147,6 +147,24 @@ def test_a_rough_picture_starts_at_its_noise_level(name):
     assert sum(moves for _, moves in denoise.moving) == 7
 
 
+@pytest.mark.parametrize(
+    ("name", "atol"),
+    [("flow euler", 1e-4), ("ddpm ddim", 1e-4), ("flow dpmpp", 0.1), ("ddpm dpmpp", 0.1)],
+)
+def test_a_branch_that_starts_on_the_way_goes_on_as_one_that_came_from_noise(name, atol):
+    """Given the picture and noise that make its state half-way; dpmpp forgets its last step."""
+    denoise, scheduler = made(name, steps=8, drawn=False)
+    if name.startswith("flow"):  # steps of one length would hide at which of them it is
+        set_steps(scheduler, 8, "cpu", shift=3.0)
+    whole, _ = walk_jointly(denoise, scheduler, [branch(), branch(GIVEN, 1)])
+    alpha, sigma = denoise.denoiser.levels(step_times(scheduler)[4])
+    state = denoise.states[4][0]
+    rest = Branch(normal(5), Course(0.5, 1), picture=(state - sigma * normal(5)) / alpha)
+    found, _ = walk_jointly(denoise, scheduler, [rest, branch(GIVEN, 1)])
+    torch.testing.assert_close(found, whole, rtol=0, atol=atol)
+    assert not torch.allclose(found, state, atol=0.3)
+
+
 @pytest.mark.parametrize("name", FEW)
 def test_resting_between_its_steps_does_not_change_a_branch(name):
     """Of a fresh adapter: the slower branch as if it had walked alone, step after step."""

@@ -61,7 +61,8 @@ def test_one_that_leaves_all_to_the_model_changes_no_bit(options):
 
 
 @torch.no_grad()
-def test_it_is_asked_for_tokens_too_padded_or_packed():
+@pytest.mark.parametrize("kind", [Silent, Shifted])
+def test_it_is_asked_for_tokens_too_padded_or_packed(kind):
     model = build(position={"kind": "rope"}).transformer
     x, t, y = rows(model, 3, 8, 12)
     batch = pack(list(x), 2)
@@ -69,9 +70,9 @@ def test_it_is_asked_for_tokens_too_padded_or_packed():
         tokens, coords = patchify(x, 2), batch.coords.unflatten(0, (3, -1))
         if layout:
             tokens, coords = batch.tokens, batch.coords
-        silent = model(tokens, t, y, coords, adapter=Silent(), **layout)
-        image = unpatchify(silent.reshape(3, 24, -1), 4, 6, 2)
-        expected = model(x, t, y, adapter=Silent())
+        out = model(tokens, t, y, coords, adapter=kind(), **layout)
+        image = unpatchify(out.reshape(3, 24, -1), 4, 6, 2)
+        expected = model(x, t, y, adapter=kind())
         torch.testing.assert_close(image, expected)
         assert not torch.allclose(image, model(x, t, y), atol=1e-2)
 

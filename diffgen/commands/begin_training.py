@@ -7,8 +7,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 from torch import nn
 
-from diffgen.config.joint import JointConfig
-from diffgen.config.lacon import LaconConfig
+from diffgen.config.beside import BesideConfig
 from diffgen.config.sampling import Device
 from diffgen.config.track import Tracker
 from diffgen.config.train import LoopConfig, TrainConfig
@@ -44,7 +43,7 @@ def open_accelerator(
 
 
 def begin_state(
-    config: TrainConfig | LaconConfig | JointConfig,
+    config: TrainConfig | BesideConfig,
     model: nn.Module,
     accelerator: Accelerator,
     folder: RunFolder,

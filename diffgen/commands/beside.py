@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Generic, cast
+from typing import Generic
 
 import torch
 from accelerate import Accelerator
@@ -13,8 +13,6 @@ from diffgen.commands.begin_training import begin_state, open_accelerator
 from diffgen.commands.left_out import tell_left_out
 from diffgen.commands.load import CHANGED
 from diffgen.config.beside import C, Settled
-from diffgen.config.joint import JointConfig
-from diffgen.config.lacon import LaconConfig
 from diffgen.config.stored import read_json
 from diffgen.data.hub import HubStream
 from diffgen.data.order import Sample
@@ -57,7 +55,7 @@ class Training(Generic[C]):
         Raises:
             UserError: the folder is another's, or what is in it cannot be gone on with.
         """
-        config, folder = cast(LaconConfig | JointConfig, self.settled.config), self.folder
+        config, folder = self.settled.config, self.folder
         if len(set(self.group.everyones(backbone))) > 1:
             raise SharedError(CHANGED.format(config.source))
         with self.group.together():
@@ -164,10 +162,16 @@ def tell_size(
     training: Training[C], what: str, trained: nn.Module, model: nn.Module, more: str = ""
 ) -> None:
     """Print how many parameters ``trained`` has, called ``what``, and ``more``."""
-    count, whole = (sum(p.numel() for p in one.parameters()) for one in (trained, model))
-    said = f"{count:,} parameters, {count / whole:.1%} of the model's"
+    count, share = size_of(trained, model)
+    said = f"{count:,} parameters, {share:.1%} of the model's"
     said = ", ".join(filter(None, [said, more]))
     training.accelerator.print(f"{what} of {training.condition.name}: {said}")
+
+
+def size_of(trained: nn.Module, model: nn.Module) -> tuple[int, float]:
+    """Parameters of ``trained``, and their share of those of ``model``."""
+    count, whole = (sum(p.numel() for p in one.parameters()) for one in (trained, model))
+    return count, count / whole
 
 
 def encoder(pipe: DiffGenPipeline) -> Callable[[Tensor], Tensor] | None:

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from diffgen.commands.bench import KEPT, Bench
 from diffgen.commands.digests import settings_digest
+from diffgen.commands.drawn_classes import AS_CONDITIONS, IN_TURN, same_classes
 from diffgen.commands.load import Loaded
 from diffgen.commands.parts import Parts
 from diffgen.commands.saved_images import save_batch
@@ -14,7 +15,7 @@ from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.sampling import SamplingConfig
 from diffgen.metrics.read import Batch, Reading, read
 from diffgen.sampling.batches import Batch as Drawn
-from diffgen.sampling.batches import Constrain, draw_batches, unconstrained
+from diffgen.sampling.batches import Constrain, draw_batches, labels_in_turn, unconstrained
 
 Draw: TypeAlias = Callable[
     [Loaded, EvaluateConfig, Mapping[int, int], tuple[int, int], Sequence[range]], Iterator[Drawn]
@@ -45,6 +46,17 @@ class Plan:
     def of(self, numbers: Sequence[int]) -> dict[int, int]:
         """The labels of these images."""
         return {n: self.labels[n % len(self.labels)] for n in numbers}
+
+
+def as_conditions(bench: Bench, count: int, names: tuple[str, ...]) -> tuple[list[int], str]:
+    """The class of each of ``count`` images that shall match real ones, and the rule in words.
+
+    The real ones are those that FID does not compare with; ``names``: of the model's classes. All
+    processes must call it.
+    """
+    _, other = bench.real(count, names)
+    same = same_classes(other, names) if other else []
+    return (same, AS_CONDITIONS) if same else (labels_in_turn(count, len(names)), IN_TURN)
 
 
 def read_drawn(

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffgen.joint.adapter import JointAdapter
 from diffgen.joint.channels import draw_from_channels
@@ -54,6 +54,16 @@ class Drawer(ABC):
     def kind(self) -> str:
         """Of what was trained, the name of its folder."""
 
+    @property
+    @abstractmethod
+    def trained(self) -> nn.Module:
+        """What was trained."""
+
+    @property
+    @abstractmethod
+    def finds(self) -> bool:
+        """Whether the condition can be found in what is drawn."""
+
     @abstractmethod
     def told(self, pictures: str) -> str:
         """What is measured of ``pictures``, in words."""
@@ -63,8 +73,12 @@ class Drawer(ABC):
         """Pictures (N, 3, H, W) by their titles, drawn of ``pairs`` and of their classes."""
 
     @abstractmethod
-    def found(self, pairs: Pairs) -> Tensor | None:
-        """Maps that ought to be those of ``pairs``; None: they cannot be found."""
+    def found(self, pairs: Pairs) -> Tensor:
+        """Maps that ought to be those of ``pairs``.
+
+        Raises:
+            UserError: they cannot be found.
+        """
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,16 @@ class JointDrawer(Drawer):
     def kind(self) -> str:
         """See Drawer.kind."""
         return "adapter"
+
+    @property
+    def trained(self) -> JointAdapter:
+        """See Drawer.trained."""
+        return self.adapter
+
+    @property
+    def finds(self) -> bool:
+        """It draws the condition itself."""
+        return True
 
     def told(self, pictures: str) -> str:
         """See Drawer.told."""
@@ -123,6 +147,16 @@ class ChannelsDrawer(Drawer):
         """See Drawer.kind."""
         return "channels"
 
+    @property
+    def trained(self) -> DiT:
+        """See Drawer.trained."""
+        return self.model
+
+    @property
+    def finds(self) -> bool:
+        """See Drawer.finds."""
+        return self.condition.find is not None
+
     def told(self, pictures: str) -> str:
         """See Drawer.told."""
         return f"{self.condition.name} found in images drawn from that of {pictures}"
@@ -131,10 +165,8 @@ class ChannelsDrawer(Drawer):
         """See Drawer.rows."""
         return {f"images drawn from {self.condition.name}": self._draw(pairs)}
 
-    def found(self, pairs: Pairs) -> Tensor | None:
+    def found(self, pairs: Pairs) -> Tensor:
         """See Drawer.found."""
-        if self.condition.find is None:
-            return None
         return self.condition.of(self._draw(pairs).clamp(-1, 1))
 
     def _draw(self, pairs: Pairs) -> Tensor:

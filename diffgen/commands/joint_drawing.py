@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffgen.commands.digests import settings_digest
 from diffgen.commands.joint_given import GivenFiles
+from diffgen.commands.joint_named import own_conditions, renamed
 from diffgen.commands.load import Loaded
 from diffgen.config.base import parse_size
 from diffgen.config.joint_given import adapters_place
@@ -43,6 +45,7 @@ class Drawing:
     loaded: Loaded
     joint: JointPipeline
     config: JointSampleConfig
+    """Names conditions of a user's own as they are called."""
     sizes: list[str]
     given: list[GivenFiles]
     batches: list[list[Pair]]
@@ -64,21 +67,23 @@ class Drawing:
         return all(folder.has(file) for file in self.files([pair]))
 
 
-def planned(config: JointSampleConfig, loaded: Loaded) -> Drawing:
+def planned(asked: JointSampleConfig, loaded: Loaded) -> Drawing:
     """Load the adapters, read what is given, and deal all images out in batches.
 
     Raises:
-        UserError: an adapter or a file that cannot be used.
+        UserError: a condition, an adapter or a file that cannot be used.
     """
-    set_up(loaded.pipe, config)
+    set_up(loaded.pipe, asked)
+    own = own_conditions(asked)
+    config, known = renamed(asked, own), {one.name: one for one in own.values()}
     place = adapters_place(config.adapters, loaded.source, config.source)
     folders = {name: place / name for name in config.conditions()}
     model = loaded.pipe.transformer
-    found = [load_adapter(folder, model, "adapters", name) for name, folder in folders.items()]
-    adapters = [
-        {"name": name, "folder": str(folder), "weights": weights_digest(folder / "adapter")}
+    found = [
+        load_adapter(folder, model, "adapters", known.get(name, name))
         for name, folder in folders.items()
     ]
+    adapters = [adapter_note(name, folder) for name, folder in folders.items()]
     joint = JointPipeline(loaded.pipe, found)
     sizes = list(dict.fromkeys(config.size or ["{}x{}".format(*loaded.source.sample_size)]))
     given = [
@@ -87,6 +92,17 @@ def planned(config: JointSampleConfig, loaded: Loaded) -> Drawing:
     ]
     batches = dealt(config, loaded, sizes)
     return Drawing(loaded, joint, config, sizes, given, batches, adapters)
+
+
+def adapter_note(name: str, folder: Path) -> dict[str, Any]:
+    """What settings.json tells of the adapter in ``folder``."""
+    files = folder / "adapter"
+    return {
+        "name": name,
+        "folder": str(folder),
+        "weights": weights_digest(files),
+        "config": settings_digest(files),
+    }
 
 
 def dealt(config: JointSampleConfig, loaded: Loaded, sizes: list[str]) -> list[list[Pair]]:

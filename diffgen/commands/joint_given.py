@@ -59,11 +59,16 @@ class GivenFiles:
         """Read every file once, for each of the ``sizes``.
 
         Raises:
-            UserError: a file cannot be used.
+            UserError: a file cannot be used, or is a picture in which no map can be found.
         """
         count, masks = config.count(), request.known
         files = taken_in_turn(request.path, count)
         finds = condition is not None and config.given_from == "picture"
+        if finds and condition is not None and condition.find is None:
+            raise UserError(
+                f"given_from: {request.name} cannot be found in pictures ({request.path}); give "
+                "its map"
+            )
         unread = cls(request, condition, finds, dict.fromkeys(files, ""), {})
         pixels = [parse_size(size) for size in sizes]
         return replace(
@@ -131,10 +136,12 @@ class GivenFiles:
         return mask.sha256
 
     def _file(self, path: Path) -> ConditionFile:
-        return ConditionFile.read(path, f"given: {self.request.name}=", FINDING)
+        file = ConditionFile.read(path, f"given: {self.request.name}=", FINDING)
+        return unchanged(file, self.files.get(path))
 
     def _mask(self, path: Path) -> ConditionFile:
-        return ConditionFile.read(path, f"known: {self.request.name}=")
+        file = ConditionFile.read(path, f"known: {self.request.name}=")
+        return unchanged(file, self.masks.get(path))
 
     def _maps(self, file: ConditionFile, size: tuple[int, int]) -> Tensor:
         """(1, channels, *size), an image or a map in its condition's range."""
@@ -143,6 +150,17 @@ class GivenFiles:
         if self.finds:
             return self.condition.of(picture(file, size))
         return fitted(stored_map(file, self.condition), self.condition.shrink, size, size)
+
+
+def unchanged(file: ConditionFile, sha256: str | None) -> ConditionFile:
+    """``file``; None or "": it is read for the first time.
+
+    Raises:
+        UserError: it had another digest then.
+    """
+    if sha256 and file.sha256 != sha256:
+        raise UserError(f"{file.said} has changed since the drawing began; begin it again")
+    return file
 
 
 def in_turn(files: dict[Path, str], numbers: Sequence[int]) -> list[Path]:

@@ -1,12 +1,13 @@
 """What joint generation has learnt: a picture beside its training, and a measure at its end."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from diffgen.commands.beside import Training
+from diffgen.commands.beside import Training, size_of
 from diffgen.commands.joint_drawers import ChannelsDrawer, Drawer, JointDrawer, Pairs
 from diffgen.commands.next_command import next_command
 from diffgen.config.joint import JointConfig
@@ -18,8 +19,11 @@ from diffgen.files import write_file, write_json
 from diffgen.group import cut
 from diffgen.joint.adapter import JointAdapter
 from diffgen.joint.channels import ChannelsObjective
+from diffgen.joint.load import condition_of
 from diffgen.joint.maps import as_picture
+from diffgen.joint.pairs import OUTLINE
 from diffgen.joint.training import JointObjective
+from diffgen.lacon.conditions import EDGE
 from diffgen.lacon.training import MappedData
 from diffgen.models.dit import DiT
 from diffgen.pipeline import DiffGenPipeline
@@ -41,7 +45,8 @@ def build_pairs(
     """Held-out pairs where the data sets some apart, else such of the training.
 
     Raises:
-        UserError: the condition cannot be found in the pictures, or is the same in all.
+        UserError: the condition cannot be found in the pictures, or is the same in all, or files
+            show black edges on white.
     """
     settled, reader = training.settled, objective.reader
     condition, seed = reader.condition, settled.config.seed
@@ -58,6 +63,12 @@ def build_pairs(
         raise UserError(
             f"pair: all {len(maps)} pictures have the same map of {condition.name}; there is "
             "nothing to learn"
+        )
+    from_files, edges = data.stored == "pair", condition.name in (EDGE.name, OUTLINE.name)
+    if from_files and edges and float(maps.mean()) > 0.5:
+        raise UserError(
+            f"pair_path: the maps of {condition.name} are mostly white, but edges are white on "
+            "black; invert them"
         )
     labels = objective.labels[[sample["label"] for sample in samples]]
     return Pairs(pictures, maps, labels.to(reader.device), list(range(len(maps))))
@@ -86,28 +97,53 @@ def draw_sheet(pairs: Pairs, drawer: Drawer, target: Path) -> None:
     write_file(target, sheet.save)
 
 
-def report(training: Training[JointConfig], pairs: Pairs, drawer: Drawer) -> None:
-    """Measure what is drawn of ``pairs``, write and print it, and what is next."""
-    settled, fidelity = training.settled, drawer.condition.fidelity
-    batches = tqdm(cut(len(pairs.maps), BATCH), desc="measuring", dynamic_ncols=True)
-    parts = [drawer.found(pairs.part(slice(some.start, some.stop))) for some in batches]
-    kind = "held-out" if settled.held_out else "training"
+def report(training: Training[JointConfig], pairs: Pairs, drawer: Drawer, seen: int) -> None:
+    """Measure what is drawn of ``pairs``, write and print it, and what is next.
+
+    ``seen``: images seen in the training.
+    """
+    settled, metrics = training.settled, training.folder.metrics
+    count, share = size_of(drawer.trained, drawer.pipe.transformer)
     content: dict[str, Any] = {
-        "pictures": kind,
+        "parameters": count,
+        "share_of_model": share,
+        "images_seen": seen,
+        "seconds": training_seconds(training.folder.lines()) if metrics.exists() else None,
+        "pictures": "held-out" if settled.held_out else "training",
         "num_images": len(pairs.maps),
         "steps": drawer.steps,
     }
-    found = [part for part in parts if part is not None]
-    if found:
-        maps = torch.cat(found)
-        content |= {
-            "measure": fidelity.name,
-            "higher_is_better": fidelity.higher,
-            "own": float(fidelity.measure(maps, pairs.maps).mean()),
-            "others": float(fidelity.measure(maps, pairs.maps.roll(1, 0)).mean()),
-        }
+    if drawer.finds:
+        content |= measured(pairs, drawer)
     write_json(settled.out / "report.json", content)
     print(closing(training, drawer, content))
+
+
+def training_seconds(lines: Iterable[Mapping[str, Any]]) -> float:
+    """Wall-clock time of a training, by the speeds in the lines of its log.
+
+    Previews and checkpoints are in it, pauses between a stop and the next start are not.
+    """
+    total, before = 0.0, 0
+    for line in lines:
+        slowest = 0.01  # speeds are rounded to as much
+        total += (line["images"] - before) / max(line["images_per_second"], slowest)
+        before = line["images"]
+    return round(total, 1)
+
+
+def measured(pairs: Pairs, drawer: Drawer) -> dict[str, Any]:
+    """How far maps of what is drawn are from those of ``pairs``, and from those of others."""
+    fidelity = drawer.condition.fidelity
+    batches = tqdm(cut(len(pairs.maps), BATCH), desc="measuring", dynamic_ncols=True)
+    parts = [drawer.found(pairs.part(slice(some.start, some.stop))) for some in batches]
+    maps = torch.cat(parts)
+    return {
+        "measure": fidelity.name,
+        "higher_is_better": fidelity.higher,
+        "own": float(fidelity.measure(maps, pairs.maps).mean()),
+        "others": float(fidelity.measure(maps, pairs.maps.roll(1, 0)).mean()),
+    }
 
 
 def closing(training: Training[JointConfig], drawer: Drawer, content: dict[str, Any]) -> str:
@@ -126,8 +162,9 @@ def closing(training: Training[JointConfig], drawer: Drawer, content: dict[str, 
         lines.append("these data set no pictures apart: on others it may be worse")
     places = {drawer.kind: drawer.kind, "figures": "report.json", "pictures": "samples"}
     lines += [f"{title:10}{settled.out / place}" for title, place in places.items()]
-    if drawer.kind == "adapter":
-        coloured = drawer.condition.channels == 3 and drawer.condition.find is not None
+    if isinstance(drawer, JointDrawer):
+        known = condition_of(drawer.adapter)  # as sample/joint.py knows it, by its name alone
+        coloured = known.channels == 3 and known.find is not None
         files = "PICTURE.png --given-from picture" if coloured else "MAP.png"
         given = f"--given {name}={files}"
         lines += ["", "next", *next_command(settled, name, "sample/joint.py", "adapters", given)]

@@ -39,18 +39,19 @@ def joint_sample(config: JointSampleConfig) -> None:
         with group.together():
             loaded = load_pipeline(config.source, config.device, config.dtype, config.vae)
             drawing = planned(config, loaded)
-        digests = (loaded.weights, *(note["weights"] for note in drawing.adapters))
+        own = [(note["weights"], note["config"]) for note in drawing.adapters]
+        digests = (loaded.weights, *own)
         if len(set(group.everyones(digests))) > 1:
             raise SharedError(CHANGED.format(config.source))
         with group.together():
-            notes = sidecar(drawing)
+            notes = sidecar(config, drawing)
             if group.main:
                 lock.enter_context(locked(config.out))
                 SampleFolder(config.out).open(notes, drawing.files(drawing.pairs))
         draw_missing(drawing, notes, group)
     group.leave()
     if group.main:
-        names, count = " and ".join(config.written()), len(drawing.pairs)
+        names, count = " and ".join(drawing.config.written()), len(drawing.pairs)
         print(f"{count} of {names} and {len(drawing.sizes)} contact sheets in {config.out}")
 
 
@@ -107,9 +108,9 @@ def opened(drawing: Drawing, file: Path) -> Image.Image:
         return image.copy()
 
 
-def sidecar(drawing: Drawing) -> dict[str, Any]:
-    """Everything needed to draw the same pairs again."""
-    loaded, config, pipe = drawing.loaded, drawing.config, drawing.loaded.pipe
+def sidecar(config: JointSampleConfig, drawing: Drawing) -> dict[str, Any]:
+    """Everything needed to draw the same pairs again, by the command ``config``."""
+    loaded, pipe = drawing.loaded, drawing.loaded.pipe
     return {
         "schema": "diffgen-pairs/1",
         "source": config.source,
@@ -131,7 +132,7 @@ def sidecar(drawing: Drawing) -> dict[str, Any]:
         "known": [one.mask_note() for one in drawing.given if one.masks],
         "pairs": [
             {
-                "files": {branch: str(pair.file(branch)) for branch in config.written()},
+                "files": {branch: str(pair.file(branch)) for branch in drawing.config.written()},
                 "size": pair.size,
                 "class": pair.class_name,
                 "label": pair.label,

@@ -7,12 +7,13 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from diffgen.commands.beside import Training, encoder, known_labels, tell_size, train_beside
+from diffgen.commands.condition_files import BLACK, WHITE
 from diffgen.commands.joint_report import build_pairs, draw_sheet, drawer_of, report
 from diffgen.commands.load import load_pipeline
 from diffgen.config.beside import Settled
 from diffgen.config.command_line import load
 from diffgen.config.data import FolderConfig
-from diffgen.config.joint import FOLDER, JointConfig
+from diffgen.config.joint import CHANNELS_SUFFIX, FOLDER, JointConfig
 from diffgen.config.places import run_folder
 from diffgen.config.process import DDPMConfig, MinSNRWeighting
 from diffgen.config.train import TrainConfig
@@ -40,7 +41,7 @@ def train_joint(config: JointConfig) -> None:
         UserError: anything a user can mend; see its message.
         Interrupted: a signal came; see its message.
     """
-    train_beside(config, pair_of, run, "-channels" if config.method == "channels" else "")
+    train_beside(config, pair_of, run, CHANNELS_SUFFIX if config.method == "channels" else "")
 
 
 def pair_of(config: JointConfig) -> Condition:
@@ -88,7 +89,7 @@ def run(training: Training[JointConfig]) -> None:
         averaged.load_state_dict(state.ema.preview.weights)
         write_folder(training.settled.out / drawer.kind, averaged.save_pretrained)
         preview(state)
-        report(training, pairs, drawer)
+        report(training, pairs, drawer, state.seen)
 
     def parts() -> dict[str, tuple[float, float]]:
         return {} if built.tally is None else named_losses(built.tally.take())
@@ -101,7 +102,7 @@ def build(training: Training[JointConfig]) -> Built:
     """The pairs, what is trained, fresh, and what it minimises."""
     settled, condition, device = training.settled, training.condition, training.accelerator.device
     config = settled.config
-    data = MappedData(images_of(settled), config.seed, condition)
+    data = MappedData(images_of(settled, condition), config.seed, condition)
     pipe = load_pipeline(config.source, config.device, vae=config.vae).pipe
     model = pipe.transformer.requires_grad_(False)
     set_seed(config.seed)
@@ -112,10 +113,9 @@ def build(training: Training[JointConfig]) -> Built:
         "null_label": model.num_classes,
         "seed": config.seed,
         "class_dropout": config.class_dropout,
-        "draws_positions": model.encoding.draws_always,
     }
     if config.method == "channels":
-        wide = widened(model).requires_grad_(True)
+        wide = widened(model)
         tell_size(training, "model", wide, model)
         return Built(data, pipe, wide, wide, ChannelsObjective(**common), None)
     adapter, tally = build_adapter(training, model), Tally(device)
@@ -150,11 +150,15 @@ def build_adapter(training: Training[JointConfig], model: DiT) -> JointAdapter:
     return adapter
 
 
-def images_of(settled: Settled[JointConfig]) -> ImageSource | HubStream:
-    """The training images, with those of a folder where they are paired with such."""
+def images_of(settled: Settled[JointConfig], condition: Condition) -> ImageSource | HubStream:
+    """The training images, with those of a folder where they are paired with such.
+
+    Transparent parts of these are what ``stored_map`` takes them for.
+    """
     config, data = settled.config, settled.data
     if config.pair_path and isinstance(data, FolderConfig):
-        return PairedImages(data, config.pair_path)
+        background, grey = BLACK if condition.binary else WHITE, condition.channels == 1
+        return PairedImages(data, config.pair_path, background=background, grey=grey)
     return build_images(data)
 
 

@@ -15,7 +15,7 @@ from diffgen.config.command_line import load
 from diffgen.config.data import DataConfig, DigitsConfig, FolderConfig, ShapesConfig
 from diffgen.config.ema import ConstantEMAConfig
 from diffgen.config.hub import HubConfig
-from diffgen.config.optimizer import AdamWConfig, ScheduleConfig
+from diffgen.config.optimizer import AdamWConfig, MuonConfig, ScheduleConfig
 from diffgen.config.places import run_folder
 from diffgen.config.sampling import Device, device_problems
 from diffgen.config.source import Source, resolve, size_problems, vae_problems
@@ -67,6 +67,10 @@ class BesideConfig(Section):
     """Folder or hub id of the VAE of a model of latents; none: the one it comes with."""
     class_dropout: float = Field(default=0.1, ge=0, le=1)
     """Share of images whose class the model is not told [0 to 1]."""
+    optimizer: Annotated[
+        BesideAdamWConfig | MuonConfig, Field(discriminator="kind"), default_kind("adamw")
+    ] = BesideAdamWConfig()
+    """Optimiser."""
     schedule: ScheduleConfig = ScheduleConfig()
     """Learning rate over time."""
     ema: ConstantEMAConfig = ConstantEMAConfig()

@@ -25,6 +25,8 @@ OF_JOINT = (
     *("times", "joint_dropout"),
 )
 """Options that only method joint heeds."""
+CHANNELS_SUFFIX = "-channels"
+"""Of the folder's name, with method channels."""
 
 
 class IndependentTimes(Section):
@@ -32,32 +34,35 @@ class IndependentTimes(Section):
 
     kind: Literal["independent"] = "independent"
     """Training times of image and condition."""
-    image: Literal["own", "uniform"] = "own"
-    """Density of the images' times: own, that of the model's own training, or uniform, UniCon's."""
+    uniform: float = Field(default=0.5, ge=0, le=1)
+    """Share of the images whose times are uniform [0 to 1]; UniCon: 1. The others' are drawn as in
+    the model's own training, as its run folder tells, else logit-normal of mean 0.8 and deviation
+    1; of a DDPM model its steps alike."""
     clean: float = Field(default=0.5, ge=0, le=1)
     """Share of the pairs of which one, image or condition, is not noised at all, so that the other
     learns from a given one [0 to 1]; UniCon: 0."""
 
 
 class CorrelatedTimes(Section):
-    """Half of the pairs at one common time, else one of the two little noised (JointDiT)."""
+    """Half of the pairs at one common time, else one of the two little noised: JointDiT's shares,
+    without its noise-aware weights of the joint attention."""
 
     kind: Literal["correlated"] = "correlated"
     """Training times of image and condition."""
 
 
 class JointMuonConfig(MuonConfig):
-    """Muon on the matrices of the blocks, AdamW on the rest."""
+    """Muon on the matrices of the blocks, nearly everything there is, AdamW on the rest."""
 
+    muon_lr: float = Field(default=0.02, gt=0)
+    """Peak learning rate of Muon, which trains nearly everything: the one to turn."""
     lr: float = Field(default=2e-3, gt=0)
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of AdamW; with Muon and method joint of the modality vector alone."""
 
 
 class JointLoopConfig(BesideLoopConfig):
     """The training loop. Everything that passes is counted in images seen."""
 
-    images: int = Field(default=49_152, ge=1)
-    """Length of the training [images seen]."""
     batch_size: int = Field(default=16, ge=1)
     """Images an optimiser step sees, over all processes and accumulation [images]."""
 
@@ -108,11 +113,15 @@ class JointConfig(BesideConfig):
     """Of a DDPM model: largest weight of the error of x0 (Hang et al. 2023) [signal to noise
     ratio, alpha^2 / sigma^2]."""
     optimizer: Annotated[
-        BesideAdamWConfig | JointMuonConfig, Field(discriminator="kind"), default_kind("muon")
+        JointMuonConfig | BesideAdamWConfig, Field(discriminator="kind"), default_kind("muon")
     ] = JointMuonConfig()
     """Optimiser."""
     train: JointLoopConfig = JointLoopConfig()
     """Training loop."""
+    out: Path | None = None
+    """Folder of what is trained; none: joint/NAME in the model's run folder, or where there is no
+    run PIPELINE-joint/NAME beside its pipeline folder. Running the same command again resumes what
+    it holds."""
 
     def place(self, source: Source) -> Path:
         """RUN/joint, or PIPELINE-joint. Raises UserError: see ``joint_folder``."""
@@ -156,6 +165,11 @@ class JointConfig(BesideConfig):
             yield (
                 f"pair_name: {self.called!r} {why} here; give another --pair-name, of letters, "
                 "digits, _ and -"
+            )
+        elif self.called.endswith(CHANNELS_SUFFIX):
+            yield (
+                f"pair_name: {self.called!r} ends as the folders of method channels do; give "
+                "another --pair-name"
             )
 
     def _folder_problems(self, folder: Path, data: DataConfig) -> Iterator[str]:

@@ -16,8 +16,8 @@ from diffgen.config.sweep import SweepConfig
 from diffgen.config.train import unwritable
 from diffgen.errors import UserError
 
-CLAIMED = ("depth", "edge")
-"""Conditions that the claim of --evidence is about."""
+CLAIMED = ("depth",)
+"""Conditions whose images, maps and pairs the claim of --evidence is about."""
 How = Literal["base", "given", "joint", "lacon", "channels"]
 """How the images of a cell are drawn: without a map; from maps that are given; together with their
 maps; from maps, under a late constraint or as further channels of the model."""
@@ -66,8 +66,8 @@ class JointEvalConfig(SweepConfig):
     draw random classes and leave no pictures for conditions. none: as the fields say."""
     num_images: int = Field(default=256, ge=8)
     """Images of a cell, and real ones they are compared with; as many other real ones are the
-    conditions. From maps up to 64 are drawn again under another picture's; 96 are drawn for the
-    time [count]."""
+    conditions. From maps up to 64 are drawn again under another picture's; of the pictures maps are
+    drawn twice, with the class told and without; 96 are drawn for the time [count]."""
     pictures: int = Field(default=8, ge=1, le=64)
     """Images of every cell that the picture grid shows, the first ones [count]."""
     out: Path = Path("joint-eval")
@@ -158,6 +158,7 @@ class JointEvalConfig(SweepConfig):
             yield f"evidence: {self.evidence} is a folder; name a file, {self.evidence}/joint.json"
         else:
             yield from unwritable("evidence", self.evidence.parent)
-        if not set(CLAIMED) <= set(self.conditions) or "lacon" not in self.baselines:
-            what = f"conditions {' and '.join(CLAIMED)} against the baseline lacon"
+        enough = set(CLAIMED) <= set(self.conditions) and len(self.conditions) > 1
+        if not enough or "lacon" not in self.baselines:
+            what = f"{' and '.join(CLAIMED)} and another of conditions against the baseline lacon"
             yield f"evidence: the claim is about {what}; add what is missing"

@@ -45,10 +45,10 @@ class Request(NamedTuple):
     """One picture, or a folder of them, as it was given."""
 
     name: str
-    """IMAGE, or that of a condition."""
+    """IMAGE, or that of a condition, or MODULE:NAME."""
     path: Path
     coarse: float
-    """Noise level it is drawn anew from; 0: it stays as it is."""
+    """Share of the steps, the last ones, by which it is drawn anew; 0: it stays as it is."""
     known: Path | None
     """Mask of the part that is kept."""
 
@@ -63,21 +63,22 @@ class JointGivenConfig(Section):
 
     given: list[NamedPath] = Field(default=[])
     """NAME=PATH, what is given: image, or the map of a condition that has an adapter (see
-    train/joint.py). PATH is an image, or a folder whose images are taken in turn, in the order of
-    their names; may be given several times. Read at the size drawn, it is written again beside
-    what is drawn from it."""
+    train/joint.py), of your own as MODULE:NAME. PATH is an image, or a folder whose images are
+    taken in turn, in the order of their names, which are equal in several folders; may be given
+    several times. It is written again at the size drawn, as it is or as it is drawn anew."""
     want: list[str] = Field(default=[])
-    """What is drawn and written besides, separated by commas: image, conditions; none given: image
-    and every condition in --given, as far as they are not given as they are."""
+    """What is drawn and written beside what is given, separated by commas: image, conditions,
+    named as in --given; none given: image."""
     given_from: Literal["map", "picture"] = "map"
     """The files of given conditions are maps, or pictures whose maps are found first."""
     coarse: list[Annotated[float, Field(ge=0, le=1)]] = Field(default=[])
-    """Noise level that what is given is drawn anew from, separated by commas, one for all of
-    --given or one each: 0, it is taken as it is; 0.7, rough maps are refined, images edited; 1,
-    only its known part counts. None given: 0, or with a known part 1 [0: picture, 1: noise]."""
+    """How much of what is given is drawn anew, separated by commas, one for all of --given or one
+    each: 0, it is taken as it is; 0.7, rough maps are refined, images edited; 1, only its known
+    part counts. None given: 0, or with a known part 1 [share of the steps from picture to noise;
+    without a time shift the noise level of a flow]."""
     known: list[NamedPath] = Field(default=[])
     """NAME=MASK, the part of what is given that is kept: white in a grey image, black is drawn
-    anew; a folder is taken in turn; may be given several times."""
+    anew; a folder is taken in turn, as of --given; may be given several times."""
     condition_scale: float = Field(default=0.0, ge=0, le=1e6)
     """How much more counts what the branches tell each other: 0, as trained; above, at the cost of
     one more pass [dimensionless]."""
@@ -103,13 +104,14 @@ class JointGivenConfig(Section):
 
     def drawn(self) -> list[str]:
         """Names of what is drawn and written, images first."""
-        whole = [one.name for one in self.requests() if one.whole]
-        every = [name for name in (IMAGE, *self.conditions()) if name not in whole]
-        return [name for name in every if not self.want or name in self.want]
+        levels = {one.name: one.coarse for one in self.requests()}
+        asked = {*levels, *(self.want or [IMAGE])}
+        every = [name for name in (IMAGE, *self.conditions()) if name in asked]
+        return [name for name in every if levels.get(name) != 0]
 
     def written(self) -> list[str]:
-        """Names of what is written: drawn, or given as it is; images first."""
-        kept = {one.name for one in self.requests() if one.whole} | set(self.drawn())
+        """Names of what is written: drawn, or given; images first."""
+        kept = {one.name for one in self.requests()} | set(self.drawn())
         return [name for name in (IMAGE, *self.conditions()) if name in kept]
 
     def weights(self) -> list[float]:

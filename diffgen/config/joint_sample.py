@@ -19,6 +19,7 @@ from diffgen.config.joint_given import (
     parted,
     taken_in_turn,
 )
+from diffgen.config.joint_pairing import pairing_problems
 from diffgen.config.process import solver_problems
 from diffgen.config.sampling import (
     Device,
@@ -48,8 +49,8 @@ class JointSampleConfig(JointGivenConfig, SamplingConfig):
     """Class names or numbers, separated by commas, taken in turn; none given: all, or where images
     are given, no class is told."""
     num_images: int | None = Field(default=None, ge=1)
-    """Images, each with its conditions, drawn at each size; none: as many as there are files of
-    what is given, else 16 [count]."""
+    """Images, each with its conditions, drawn at each size; none: as many as there are files in
+    the largest folder of --given and --known, else 16 [count]."""
     seed: int = Field(default=0, ge=0)
     """Image k of a size and its conditions start from the noise of (seed, k), whatever the batch
     size."""
@@ -65,7 +66,8 @@ class JointSampleConfig(JointGivenConfig, SamplingConfig):
         """Images drawn at each size."""
         if self.num_images is not None:
             return self.num_images
-        files = [len(taken_in_turn(path, None)) for _, path in parted(self.given)]
+        paths = [path for _, path in parted([*self.given, *self.known])]
+        files = [len(taken_in_turn(path, None)) for path in paths]
         return max(files, default=FEW) or 1
 
     def labels_told(self, source: Source) -> list[int]:
@@ -121,7 +123,8 @@ class JointSampleConfig(JointGivenConfig, SamplingConfig):
         named = {"given": parted(self.given), "known": parted(self.known)}
         for name in self.conditions():
             field = "given" if name in dict(named["given"]) else "want"
-            yield from missing_adapter(field, name, place, self.source)
+            if ":" not in name:  # of a user's own module, whose condition tells its name
+                yield from missing_adapter(field, name, place, self.source)
         drawn = [parse_size(size) for size in self.size] or [source.sample_size]
         for field, pairs in named.items():
             for name, path in pairs:
@@ -130,6 +133,7 @@ class JointSampleConfig(JointGivenConfig, SamplingConfig):
                     kinds = ", ".join(sorted(IMAGE_SUFFIXES))
                     yield f"{field}: {name}={path} holds no images ({kinds})"
                 yield from file_problems(f"{field}: {name}=", files, source, drawn)
+        yield from pairing_problems(named, self.count())
 
 
 def contradictions(config: JointGivenConfig) -> Iterator[str]:

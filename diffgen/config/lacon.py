@@ -41,6 +41,10 @@ class LaconConfig(BesideConfig):
     [0.001 to 0.95, 1 being pure noise]."""
     optimizer: BesideAdamWConfig = BesideAdamWConfig()
     """Optimiser."""
+    out: Path | None = None
+    """Folder of the aligner; none: aligners/CONDITION in the model's run folder, or where there is
+    no run PIPELINE-aligners/CONDITION beside its pipeline folder. Running the same command again
+    resumes what it holds."""
 
     def place(self, source: Source) -> Path:
         """RUN/aligners, or PIPELINE-aligners. Raises UserError: see ``aligners_folder``."""

@@ -1,5 +1,6 @@
 """A folder of images and, beside it, a folder with a picture of the same name for each."""
 
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from diffgen.config.data import FolderConfig, image_files
 from diffgen.config.pictures import ROTATED
-from diffgen.data.decode import Damaged, decode, opened
+from diffgen.data.decode import Colour, Damaged, decode, opened
 from diffgen.data.folder import Folder
 from diffgen.data.images import DamagedImage, centred, fitted
 from diffgen.data.listing import damage_lines, some_lines
+from diffgen.data.pixels import NOTICED, from_pil
 from diffgen.data.scan import damaged_files
 from diffgen.errors import UserError
 
@@ -32,14 +34,19 @@ class PairedImages(Folder):
     Args:
         config: of the images.
         folder: of the partners, below it named as the images are below theirs, suffix apart.
+        background: what transparent parts of a partner show.
+        grey: the partners are maps of one channel; a coloured one counts as damaged.
 
     Raises:
         UserError: what ``Folder`` and ``partners_of`` refuse, or partners of other sizes; damaged
             ones under ``on_error: raise``.
     """
 
-    def __init__(self, config: FolderConfig, folder: Path) -> None:
+    def __init__(
+        self, config: FolderConfig, folder: Path, *, background: Colour, grey: bool
+    ) -> None:
         super().__init__(config)
+        self.background, self.grey = background, grey
         self.partners = partners_of(self.files, config.path, folder)
         damaged = damaged_files(self.partners, config.max_pixels)
         if damaged and config.on_error == "raise":
@@ -55,10 +62,10 @@ class PairedImages(Folder):
         """Image ``index`` as RGB. Raises DamagedImage, naming it, or its partner."""
         image, partner = super().open(index), self.partners[index]
         try:
-            picture = decode(partner, self._background, self.config.max_pixels)
+            picture = decode(partner, self.background, self.config.max_pixels)
         except Damaged as damage:
             raise DamagedImage(f"{partner} is not a readable image: {damage}") from None
-        self._latest = (index, picture)
+        self._latest = (index, greyed(picture, partner) if self.grey else picture)
         return image
 
     def maps(self, index: int) -> dict[str, Tensor]:
@@ -79,11 +86,27 @@ class PairedImages(Folder):
         return self._latest[1]
 
 
+def greyed(picture: Image.Image, path: Path) -> Image.Image:
+    """An RGB picture without the tinge that compression gives to greys; ``path`` is its file.
+
+    Raises:
+        DamagedImage: it is coloured.
+    """
+    channels = from_pil(picture).short()
+    apart = int((channels.amax(dim=0) - channels.amin(dim=0)).max())
+    if apart > NOTICED:
+        raise DamagedImage(
+            f"{path} is a colour image (its channels differ by up to {apart} levels), but a map "
+            "of one channel is to be grey"
+        )
+    return picture.convert("L").convert("RGB")
+
+
 def partners_of(files: Sequence[Path], images: Path, folder: Path) -> list[Path]:
     """The picture in ``folder`` for each of ``files``, some of those in ``images``.
 
     Raises:
-        UserError: one is missing, there are two for one, or one is of no image.
+        UserError: one is missing or of no image, or there are two for one, or one for two.
     """
     found: dict[Path, Path] = {}
     for path in sorted(image_files(folder)):
@@ -92,6 +115,13 @@ def partners_of(files: Sequence[Path], images: Path, folder: Path) -> list[Path]
             raise UserError(f"pair_path: {found[name]} and {path} have one name, suffix apart")
         found[name] = path
     names = [path.relative_to(images).with_suffix("") for path in files]
+    first: dict[Path, Path] = {}
+    for path, name in zip(files, names, strict=True):
+        if first.setdefault(name, path) != path:
+            raise UserError(
+                f"pair_path: {first[name]} and {path} have one name, suffix apart, and so would "
+                "have one picture; rename one"
+            )
     missing = [str(path) for path, name in zip(files, names, strict=True) if name not in found]
     if missing:
         raise UserError(
@@ -118,7 +148,8 @@ def check_sizes(images: Sequence[Path], partners: Sequence[Path], max_pixels: in
         except Damaged:  # whoever decodes it says so
             return []
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
         pairs = list(zip(images, partners, strict=True))
         apart = [
             f"{partner} is {found[1]}, {image} is {found[0]}"

@@ -81,8 +81,6 @@ class ChannelsObjective:
     seed: int
     class_dropout: float
     """Share of labels replaced by the null class."""
-    draws_positions: bool
-    """The model's encoding draws positions."""
 
     def __call__(self, model: nn.Module, batch: Sample) -> Tensor:
         """Mean over the images, 0-d fp32; ``model``: a widened one."""
@@ -92,9 +90,7 @@ class ChannelsObjective:
         t, drop, eps = (part.to(x0.device) for part in drawn)
         labels = self.labels[torch.as_tensor(batch["label"])].to(x0.device)
         labels = labels.masked_fill(drop < self.class_dropout, self.null_label)
-        told: dict[str, Any] = {}
-        if self.draws_positions:
-            told["generator"] = position_generators(self.seed, numbers)
+        told = {"generator": position_generators(self.seed, numbers)}
         conditioned = Conditioned(model, condition)
         return self.process.loss(conditioned, x0, eps, t, labels, **told).mean()
 

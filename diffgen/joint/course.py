@@ -9,7 +9,9 @@ class Course:
     """The part of the way from noise to picture that a branch goes, as shares of the steps.
 
     0 is pure noise, 1 the picture. (0, 1) draws it; (1, 1) leaves it as it is given; (0.3, 1)
-    starts from a given one at noise level 0.7, which it refines; one that ends below 1 stays noisy.
+    starts from a given one after 0.3 of the steps, and refines it; one that ends below 1 stays
+    noisy. Without a time shift a share of 0.3 is noise level 0.7 of a flow; a shift, or the levels
+    of a chain, make it another.
 
     Raises:
         ValueError: not 0 <= start <= end <= 1.
@@ -27,13 +29,16 @@ class Course:
     def places(self, steps: int) -> tuple[int, int]:
         """First and last place on a grid of ``steps`` steps, whose place ``steps`` is the picture.
 
-        What is not given as it is moves at least one step.
+        What is not given as it is moves at least one step; what starts from a picture starts
+        after the first, if there are more, for a flow has nothing of the picture at place 0.
         """
         first, last = round(self.start * steps), round(self.end * steps)
-        if self.start < self.end:
+        moves = self.start < self.end
+        if self.start > 0:
+            first = max(first, min(1, steps - 1))
+        if moves:
             first = min(first, steps - 1)
-            last = max(last, first + 1)
-        return first, last
+        return first, max(last, first + moves)
 
 
 DRAWN, GIVEN = Course(0, 1), Course(1, 1)

@@ -38,6 +38,8 @@ class JointDenoiser:
     """(B,) int64."""
     null_label: int
     condition_scale: float = 0.0
+    together: bool = True
+    """All passes share one batch; switched off when that does not fit the memory."""
 
     def __call__(
         self,
@@ -78,7 +80,21 @@ class JointDenoiser:
     def _predict(
         self, names: list[str], states: Sequence[Tensor], t: Sequence[float], s: Sequence[float]
     ) -> dict[str, list[Denoised]]:
-        """Every pass, in one batch, by name and branch."""
+        """Passes by name and branch: as one batch, or one by one if that is too large."""
+        if self.together and len(names) > 1:
+            try:
+                return self._as_one(names, states, t, s)
+            except torch.OutOfMemoryError:
+                self.together = False
+        found = dict[str, list[Denoised]]()
+        for name in names:
+            found |= self._as_one([name], states, t, s)
+        return found
+
+    def _as_one(
+        self, names: list[str], states: Sequence[Tensor], t: Sequence[float], s: Sequence[float]
+    ) -> dict[str, list[Denoised]]:
+        """Passes in one batch, of which the branches of an image have the same place."""
         count, rows = len(names), len(self.labels)
         null = torch.full_like(self.labels, self.null_label)
         labels = torch.cat([null if name == "uncond" else self.labels for name in names])

@@ -5,13 +5,23 @@ from pathlib import Path
 from diffgen.errors import UserError
 from diffgen.joint.adapter import JointAdapter
 from diffgen.joint.pairs import OUTLINE
-from diffgen.lacon.conditions import COLOUR_ERROR, CONDITIONS, DEPTH_ERROR, Condition
+from diffgen.lacon.conditions import (
+    COLOUR_ERROR,
+    CONDITIONS,
+    DEPTH_ERROR,
+    EDGE_F1,
+    Condition,
+    strongest,
+)
 from diffgen.models.beside import load_beside
 from diffgen.models.dit import DiT
 
 
 def load_adapter(
-    folder: Path | str, model: DiT, field: str = "given", condition: str | None = None
+    folder: Path | str,
+    model: DiT,
+    field: str = "given",
+    condition: str | Condition | None = None,
 ) -> tuple[JointAdapter, Condition]:
     """The adapter in ``folder``, on the device of ``model``, in fp32, and its condition.
 
@@ -19,17 +29,25 @@ def load_adapter(
         folder: where ``train/joint.py`` put it, ``RUN/joint/NAME``.
         model: the one it was trained on.
         field: the option it was asked for by, for complaints.
-        condition: the name it is to have been trained for; None: any.
+        condition: it is to have been trained for, by its name, or itself, which is then returned,
+            as it must be for a user's own to be found in pictures; None: any.
 
     Raises:
         UserError: there is none, it is damaged, or it belongs to another model or condition.
     """
     adapter = load_beside(JointAdapter, folder, model, field, "adapter", "train/joint.py")
     stated = adapter.config.condition
-    if condition not in (None, stated):
-        raise UserError(
-            f"{field}: {folder} is an adapter of {stated}, but {condition} is asked for"
-        )
+    asked = condition.name if isinstance(condition, Condition) else condition
+    if asked not in (None, stated):
+        raise UserError(f"{field}: {folder} is an adapter of {stated}, but {asked} is asked for")
+    if isinstance(condition, Condition):
+        if not tells(adapter, condition):
+            raise UserError(
+                f"{field}: {folder} is an adapter of {stated} with other maps (channels "
+                f"{adapter.config.channels}, binary {adapter.config.binary}), not channels "
+                f"{condition.channels}, binary {condition.binary}"
+            )
+        return adapter, condition
     try:
         return adapter, condition_of(adapter)
     except ValueError as error:
@@ -39,15 +57,24 @@ def load_adapter(
 def condition_of(adapter: JointAdapter) -> Condition:
     """The condition an adapter was trained for.
 
-    One of diffgen's, or one that tells the adapter's maps alone and cannot be found in pictures.
+    One of diffgen's, or one that tells the adapter's maps alone and cannot be found in pictures;
+    binary maps are taken for lines, as most are, and made smaller by their maxima.
 
     Raises:
         ValueError: the adapter's configuration states none that can be.
     """
     stated = adapter.config
     for known in (*CONDITIONS, OUTLINE):
-        facts = (known.name, known.channels, known.binary)
-        if facts == (stated.condition, stated.channels, stated.binary):
+        if tells(adapter, known):
             return known
-    fidelity = COLOUR_ERROR if stated.channels == 3 else DEPTH_ERROR
-    return Condition(stated.condition, stated.channels, stated.binary, None, fidelity)
+    told = (stated.condition, stated.channels, stated.binary, None)
+    if stated.binary:
+        return Condition(*told, EDGE_F1, shrink=strongest)
+    return Condition(*told, COLOUR_ERROR if stated.channels == 3 else DEPTH_ERROR)
+
+
+def tells(adapter: JointAdapter, condition: Condition) -> bool:
+    """Whether ``adapter`` was trained for maps of the name and kind of ``condition``."""
+    stated = adapter.config
+    facts = (condition.name, condition.channels, condition.binary)
+    return facts == (stated.condition, stated.channels, stated.binary)

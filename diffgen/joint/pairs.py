@@ -1,11 +1,10 @@
 """What images are paired with: maps as LaCon knows them, outlines, or pictures in a folder."""
 
 from dataclasses import replace
+from functools import partial
 
-from torch import Tensor
-
+from diffgen.config.joint import CHANNELS_SUFFIX
 from diffgen.config.joint_given import IMAGE
-from diffgen.data.pixels import NOTICED
 from diffgen.errors import UserError
 from diffgen.joint.maps import from_picture
 from diffgen.lacon.conditions import COLOUR_ERROR, EDGE_F1, Condition, strongest
@@ -22,24 +21,16 @@ def folder_pair(name: str) -> Condition:
 
 def read_from_files(condition: Condition) -> Condition:
     """``condition`` whose maps ``PairedImages`` bring as pictures."""
-
-    def from_stored(pictures: Tensor) -> Tensor:
-        apart = float((pictures.amax(dim=1) - pictures.amin(dim=1)).max()) * 127.5
-        if condition.channels == 1 and apart > NOTICED:
-            raise UserError(
-                f"pair_path: a map of {condition.name} is to be grey, but one of the pictures is "
-                f"coloured (its channels differ by up to {apart:.0f} levels)"
-            )
-        return from_picture(pictures, condition)
-
-    return replace(condition, stored="pair", from_stored=from_stored)
+    read = partial(from_picture, condition=condition)
+    return replace(condition, stored="pair", from_stored=read)
 
 
 def pair_named(name: str) -> Condition:
     """OUTLINE, or what ``condition_named`` knows.
 
     Raises:
-        UserError: as there; or a user's own is called as something of joint generation is.
+        UserError: as there; or a user's own is called as something of joint generation is, or
+            ends as the folders of method channels do.
     """
     if name == OUTLINE.name:
         return OUTLINE
@@ -48,5 +39,10 @@ def pair_named(name: str) -> Condition:
         raise UserError(
             f"pair: {name} is called {found.name!r}, which means something else here; give it a "
             "name of its own"
+        )
+    if found.name.endswith(CHANNELS_SUFFIX):
+        raise UserError(
+            f"pair: {name} is called {found.name!r}, but folders of method channels end in "
+            f"{CHANNELS_SUFFIX}; give it another name"
         )
     return found

@@ -8,12 +8,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from diffgen.config.joint_given import IMAGE
 from diffgen.data.pixels import to_pil, to_uint8
 from diffgen.joint.course import DRAWN, GIVEN, Course
 from diffgen.lacon.conditions import Condition
 
-IMAGE = "image"
-"""Name of the images' own branch."""
+__all__ = ["IMAGE", "Given", "JointOutput", "as_pil", "common_size", "wholly"]
+
+BEYOND = 1.5
+"""What images may reach on either side; drawn ones are in about [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -21,21 +24,25 @@ class Given:
     """What is known of a branch.
 
     Raises:
-        ValueError: a part is known of what stays whole, or a shape is none of those below.
+        ValueError: a part is known of what stays whole, or a shape or dtype is none of those below.
     """
 
     maps: Tensor
-    """(B or 1, channels, H, W): images in [-1, 1], or maps of a condition in its own range."""
+    """(B or 1, channels, H, W) of floating point: images in [-1, 1], or maps of a condition in its
+    own range."""
     course: Course | None = None
-    """The part of the way that is walked; (0.3, 1) draws it anew from noise level 0.7 on, which
-    refines rough maps and edits images; of (0, 1) nothing but ``known`` is left. None: it stays as
-    it is, or with ``known`` is drawn from noise."""
+    """The part of the way that is walked, in shares of the steps; (0.3, 1) draws it anew over the
+    last 0.7 of them, without a time shift from noise level 0.7 of a flow on, which refines rough
+    maps and edits images; of (0, 1) nothing but ``known`` is left. None: it stays as it is, or with
+    ``known`` is drawn from noise."""
     known: Tensor | None = None
     """(B or 1, 1, H, W), 1 where it is kept, 0 where it is drawn anew; None: as ``course`` says."""
 
     def __post_init__(self) -> None:
-        if self.maps.ndim != 4:
+        if self.maps.ndim != 4 or not self.maps.numel():
             raise ValueError(f"maps must be (B, channels, H, W), not {tuple(self.maps.shape)}")
+        if not self.maps.is_floating_point():
+            raise ValueError(f"maps must be of floating point, not {self.maps.dtype}")
         if self.known is None:
             return
         if self.known.ndim != 4 or self.known.shape[1:] != (1, *self.size):
@@ -58,6 +65,24 @@ class Given:
     def size(self) -> tuple[int, int]:
         """Height and width [pixels]."""
         return self.maps.shape[-2], self.maps.shape[-1]
+
+    @property
+    def count(self) -> int:
+        """Number of pictures, or of known parts, whichever are more."""
+        return max(len(self.maps), 1 if self.known is None else len(self.known))
+
+    def check_kind(self, name: str, condition: Condition | None) -> None:
+        """Raise ValueError unless it is maps of ``condition``, or images (None), in their range."""
+        channels = 3 if condition is None else condition.channels
+        if self.maps.shape[1] != channels:
+            raise ValueError(f"given: {name} has {self.maps.shape[1]} channels, not {channels}")
+        low, high = (float(x) for x in self.maps.aminmax())
+        if condition is None:
+            fits, due = low >= -BEYOND and high <= BEYOND, "about [-1, 1]"
+        else:
+            fits, due = condition.spans(self.maps), f"[{condition.lowest}, 1]"
+        if not fits:
+            raise ValueError(f"given: {name} must lie in {due}, not {low:.3g} to {high:.3g}")
 
     def check_count(self, name: str, count: int) -> None:
         """Raise ValueError unless it is one for all ``count`` images, or one each."""

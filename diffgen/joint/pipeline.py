@@ -1,5 +1,6 @@
 """JointPipeline: a DiffGenPipeline whose images and conditions are drawn together."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,25 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffgen.config.joint_given import adapters_place
+from diffgen.config.joint_given import IMAGE, adapters_place
 from diffgen.config.sampling import TimeShift
 from diffgen.config.source import resolve
 from diffgen.guidance import Rule
-from diffgen.guidance.interval import check_reached
-from diffgen.guidance.spaces import noise_level
 from diffgen.joint.adapter import JointAdapter
 from diffgen.joint.branches import Branches
+from diffgen.joint.checks import check_given, check_numbers, check_walked
 from diffgen.joint.denoise import JointDenoiser
 from diffgen.joint.load import load_adapter
-from diffgen.joint.pictures import IMAGE, Given, JointOutput, common_size
-from diffgen.joint.walk import Branch, walk_jointly
+from diffgen.joint.pictures import Given, JointOutput, common_size
+from diffgen.joint.walk import walk_jointly
 from diffgen.lacon.conditions import Condition
 from diffgen.pipeline import DiffGenPipeline
-from diffgen.sampling.guided import Denoiser
 from diffgen.sampling.labels import label_tensor
 from diffgen.sampling.noise import Generators, position_seeds
 from diffgen.sampling.rules import rule_for
-from diffgen.sampling.schedulers import set_steps, size_shift, step_times
+from diffgen.sampling.schedulers import set_steps, size_shift
 
 __all__ = ["IMAGE", "Given", "JointOutput", "JointPipeline"]
 
@@ -36,10 +35,12 @@ class JointPipeline:
     Args:
         pipe: of the frozen model.
         adapters: each with its condition, all trained on this model; several may have been trained
-            without knowing each other. They come to the model's device and dtype.
+            without knowing each other. They stay as they are: a drawing takes copies of those that
+            are not where, and in the dtype in which, the model computes.
 
     Raises:
-        ValueError: no adapters, two of one name, or one that was made for another model.
+        ValueError: no adapters, two of one name, or one for a model of other width or depth. That
+            it was trained on these weights ``load_adapter`` checks.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class JointPipeline:
     ) -> None:
         self.pipe = pipe
         model = pipe.transformer
-        self.adapters = [one.to(pipe.device).type(model.dtype).eval() for one, _ in adapters]
+        self.adapters = [adapter for adapter, _ in adapters]
         self.conditions = {condition.name: condition for _, condition in adapters}
         if not adapters or len(self.conditions) < len(adapters) or IMAGE in self.conditions:
             raise ValueError("adapters: give one or more, each of another condition")
@@ -138,69 +139,55 @@ class JointPipeline:
             UserError: guidance is confined to an interval that holds none of the noise levels.
         """
         pipe, given = self.pipe, dict(given or {})
-        self._check(given, weights, num_inference_steps, guidance)
+        weights = [1.0] * len(self.adapters) if weights is None else list(weights)
+        check_given(given, self.conditions)
+        check_numbers(weights, len(self.adapters), condition_scale, num_inference_steps)
+        if getattr(guidance, "baseline", None) == "guide":
+            raise ValueError("guidance: joint generation takes no guide, so no autoguidance")
         if given or not latent:
             pipe._check_decodable()
         if class_labels is None and num_images is None:
-            num_images = max((len(one.maps) for one in given.values()), default=1)
-        null, names = pipe.transformer.num_classes, [IMAGE, *self.conditions]
+            num_images = max((one.count for one in given.values()), default=1)
+        names, null = [IMAGE, *self.conditions], pipe.transformer.num_classes
         labels = label_tensor(class_labels, num_images, list(pipe.config.class_names), null)
         rule = rule_for(pipe, labels, guidance, guidance_scale, None)
         numbers = list(range(len(labels))) if image_numbers is None else image_numbers
         if len(numbers) != len(labels) or (image_numbers is not None and seed is None):
             raise ValueError(f"image_numbers {numbers}: give one for each image, and a seed")
-        size = common_size(given, height, width)
-        decoding = (decode_batch_size, decode_tiled)
+        size, decoding = common_size(given, height, width), (decode_batch_size, decode_tiled)
         branches = Branches(pipe, self.conditions, given, numbers, size, *decoding)
         starts = [branches.start(name, seed, generator) for name in names]
         shift = size_shift(time_shift, starts[0].noise.shape[-2:], pipe.geometry.seen)
         set_steps(pipe.scheduler, num_inference_steps, pipe._execution_device, shift)
         draws = pipe.transformer.encoding.draws_always
-        denoiser = pipe.denoiser(position_seeds(numbers, seed, generator) if draws else [])
-        check_walked(rule, denoiser, pipe.scheduler, starts, num_inference_steps)
-        denoise = JointDenoiser(
-            denoiser,
-            self.adapters,
-            [1.0] * len(self.adapters) if weights is None else list(weights),
-            [rule.begin(denoiser.process.prediction) for _ in names],
-            labels.to(pipe._execution_device),
-            null,
-            condition_scale,
-        )
+        seeds = position_seeds(numbers, seed, generator) if draws else []
+        denoise = self._denoiser(rule, labels, seeds, weights, condition_scale)
+        check_walked(rule, denoise.denoiser, pipe.scheduler, starts, num_inference_steps)
         walked = walk_jointly(denoise, pipe.scheduler, starts, on_step)
         drawn = dict(zip(names, walked, strict=True))
         if not latent:
             drawn = {name: branches.shown(name, x0) for name, x0 in drawn.items()}
         return JointOutput(drawn.pop(IMAGE), drawn, self.conditions)
 
-    def _check(
-        self,
-        given: Mapping[str, Given],
-        weights: Sequence[float] | None,
-        steps: int,
-        guidance: Rule | None,
-    ) -> None:
-        """Raise ValueError for arguments that do not fit the conditions."""
-        names = [IMAGE, *self.conditions]
-        for name, one in given.items():
-            if name not in names:
-                raise ValueError(f"given: {name!r} is not one of {', '.join(names)}")
-            channels = 3 if name == IMAGE else self.conditions[name].channels
-            if one.maps.shape[1] != channels:
-                raise ValueError(f"given: {name} has {one.maps.shape[1]} channels, not {channels}")
-        if weights is not None and len(weights) != len(self.adapters):
-            raise ValueError(f"weights: {len(weights)} for {len(self.adapters)} adapters")
-        if steps < 1:
-            raise ValueError(f"num_inference_steps must be 1 or more, not {steps}")
-        if getattr(guidance, "baseline", None) == "guide":
-            raise ValueError("guidance: joint generation takes no guide, so no autoguidance")
+    def _denoiser(
+        self, rule: Rule, labels: Tensor, seeds: list[int], weights: list[float], scale: float
+    ) -> JointDenoiser:
+        """The model and the adapters under ``rule``, where the model computes."""
+        device, model = self.pipe._execution_device, self.pipe.transformer
+        denoiser = self.pipe.denoiser(seeds)
+        return JointDenoiser(
+            denoiser,
+            [at_work(adapter, device, model.dtype) for adapter in self.adapters],
+            weights,
+            [rule.begin(denoiser.process.prediction) for _ in (IMAGE, *self.conditions)],
+            labels.to(device),
+            model.num_classes,
+            scale,
+        )
 
 
-def check_walked(
-    rule: Rule, denoiser: Denoiser, scheduler: Any, starts: Sequence[Branch], steps: int
-) -> None:
-    """Raise UserError where an interval of ``rule`` holds no noise level of any branch."""
-    ways = [range(*start.course.places(steps)) for start in starts]
-    places, times = sorted({place for way in ways for place in way}), step_times(scheduler)
-    if places:
-        check_reached(rule, [noise_level(*denoiser.levels(times[place])) for place in places])
+def at_work(adapter: JointAdapter, device: torch.device, dtype: torch.dtype) -> JointAdapter:
+    """``adapter`` itself if it is of this device and dtype, else a copy that is."""
+    if (adapter.device, adapter.dtype) == (device, dtype):
+        return adapter
+    return copy.deepcopy(adapter).to(device, dtype)

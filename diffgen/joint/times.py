@@ -1,4 +1,4 @@
-"""Training times of the two branches: independent, or correlated as in JointDiT."""
+"""Training times of the two branches: independent, or correlated with the shares of JointDiT."""
 
 import torch
 from torch import Tensor
@@ -13,17 +13,18 @@ def draw_times(
 ) -> Tensor:
     """(2,) times of an image and of its condition in [0, 1], 0: a clean one, which is not learnt.
 
-    Independent: the condition's uniform, the image's too (UniCon) or as the model's own training
-    draws it; but one of them is clean in ``clean`` of the samples.
-    Correlated, JointDiT's shares: in half of the samples both are the same, drawn as the model's
-    own training draws them; else one is drawn so and the other is small, the square of a uniform
-    one (its density of small times is not published in a form we could confirm).
+    Independent: the condition's uniform, the image's too in ``uniform`` of the samples (UniCon: all)
+    and else as the model's own training draws it; but one of them is clean in ``clean``.
+    Correlated: in half of the samples both are the same, drawn as the model's own training draws
+    them; else one is drawn so and the other is small. Only these shares are JointDiT's: its density
+    of small times is not published in a form we could confirm, here they are squares of uniform
+    ones, and its noise-aware weights of the joint attention are left out.
     """
     which = float(torch.rand((), generator=generator))
     match config:
         case IndependentTimes():
-            own = config.image == "own"
-            first = process.draw_time(generator) if own else uniform_time(process, generator)
+            uniform = float(torch.rand((), generator=generator)) < config.uniform
+            first = uniform_time(process, generator) if uniform else process.draw_time(generator)
             pair = torch.stack([first, uniform_time(process, generator)])
             if which < config.clean:
                 pair[int(which < config.clean / 2)] = 0

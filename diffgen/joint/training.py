@@ -16,6 +16,7 @@ from diffgen.joint.walk import first_time
 from diffgen.lacon.training import MappedSample, Reader
 from diffgen.models.dit import DiT
 from diffgen.processes import Process
+from diffgen.processes.process import per_sample
 from diffgen.sampling.noise import position_seeds
 from diffgen.seeding import stream_generator
 from diffgen.training.step import draw
@@ -82,7 +83,10 @@ def seen_pairs(reader: Reader, batch: Sample) -> Tensor:
 
 
 def position_generators(seed: int, numbers: list[int], rows: int = 1) -> list[torch.Generator]:
-    """For what an encoding draws for samples ``numbers``, the same for each of their ``rows``."""
+    """For what an encoding draws for samples ``numbers``, the same for each of their ``rows``.
+
+    Encodings that draw nothing in training leave them alone.
+    """
     return [torch.Generator().manual_seed(one) for one in position_seeds(numbers, seed) * rows]
 
 
@@ -103,8 +107,6 @@ class JointObjective:
     alone is not, and of as many both."""
     joint_dropout: float
     """Share of pairs without joint attention."""
-    draws_positions: bool
-    """The model's encoding draws positions, the same for both."""
     tally: Tally
 
     def __call__(self, model: nn.Module, batch: Sample) -> Tensor:
@@ -118,9 +120,13 @@ class JointObjective:
         noisy = t > 0
         eps = eps * noisy[..., None, None, None]  # a chain's model knows no time before its first
         t = t.clamp(min=first_time(self.process))
-        told: dict[str, Any] = {"strength": self._strength(numbers).to(device)}
-        if self.draws_positions:
-            told["generator"] = position_generators(self.seed, numbers, rows=2)
+        # Noising fades even that first step; drawing shows the model a clean picture as it is.
+        faded = torch.where(noisy, 1.0, self.process.levels(t)[0])
+        x0 = x0 / per_sample(faded.flatten(), x0)
+        told: dict[str, Any] = {
+            "strength": self._strength(numbers).to(device),
+            "generator": position_generators(self.seed, numbers, rows=2),
+        }
         labels = self._labels(batch, drop)
         losses = self.process.loss(
             model, x0, eps.flatten(0, 1), t.flatten(), labels.flatten(), **told

@@ -64,7 +64,7 @@ class Condition:
     stored: str | None = None
     """Name of the data's own maps, which are taken where there are any (``Shapes.maps``)."""
     from_stored: Callable[[Tensor], Tensor] = unchanged
-    """The data's own maps (B, 1, H, W) -> maps as above."""
+    """The data's own maps (B, 1 or 3, H, W) -> maps as above."""
     shrink: Callable[[Tensor, tuple[int, int]], Tensor] = averaged
     """Maps to the model's own size, that of its latents."""
 

@@ -16,7 +16,7 @@ class Mapped(Protocol):
     """Images that bring maps of their own."""
 
     def maps(self, index: int, /) -> dict[str, Tensor]:
-        """By name, each (1, H, W), of image ``index`` without augmentation."""
+        """By name, each (1 or 3, H, W), of image ``index`` without augmentation."""
 
 
 def has_own_maps(images: object, condition: Condition) -> TypeGuard[Mapped]:

@@ -11,7 +11,7 @@ from diffgen.errors import UserError
 from diffgen.files import write_json
 
 # What a sidecar may say otherwise though its pictures are the same.
-FREE = ("out", "constraint_checkpointing")
+FREE = ("out", "adapters", "constraint_checkpointing")
 BITS = ("weights", "guide_weights", "device", "dtype")
 NOTES = {
     "constraints": "constraint",
@@ -21,6 +21,8 @@ NOTES = {
 }
 """Where a sidecar lists what pictures are made of, each with its ``name``, any ``files`` by their
 digests, and other facts; and what complaints call one."""
+ASIDE = ("name", "files", "folder")
+"""What a note says of a thing without deciding it: its digests do, not the folder it lies in."""
 
 
 @dataclass(frozen=True)
@@ -103,5 +105,5 @@ def _noted(sidecar: dict[str, Any]) -> dict[str, Any]:
             name = f"{kind} {number}, {note['name']}"
             files = note.get("files", {})
             deciding |= {f"{name}={file}": digest for file, digest in files.items()}
-            deciding |= {f"{name}: {k}": v for k, v in note.items() if k not in ("name", "files")}
+            deciding |= {f"{name}: {k}": v for k, v in note.items() if k not in ASIDE}
     return deciding

@@ -1,5 +1,6 @@
 """Files that joint drawings are given: as maps and masks, in turn, at every size."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from diffgen import DiffGenPipeline
 from diffgen.commands.condition_files import ConditionFile, fitted, picture, stored_map
 from diffgen.commands.joint_given import GivenFiles, kept
+from diffgen.commands.joint_named import own_conditions, renamed
 from diffgen.config.joint_sample import JointSampleConfig
 from diffgen.errors import UserError
 from diffgen.joint.course import Course
@@ -101,6 +103,21 @@ class TestGiven:
         left, right = [1] * 4 + [0] * 4, [0] * 4 + [1] * 4
         assert given.known[:, 0, 0].tolist() == [left, right, left]
 
+    def test_a_file_that_changes_while_it_is_drawn_from_is_told(self, joint):
+        (one,) = read(joint, "depth=maps", known=["depth=masks/0.png"])
+        one.at("8x8", [0, 1, 2])
+        for path, said in (("maps/1.png", "given: depth="), ("masks/0.png", "known: depth=")):
+            before = Path(path).read_bytes()
+            Image.new("L", (8, 8), 9).save(path)
+            with pytest.raises(UserError, match=f"{said}{path} has changed since the drawing"):
+                one.at("8x8", [1])
+            Path(path).write_bytes(before)
+
+    def test_maps_that_cannot_be_found_in_pictures_are_told(self, joint):
+        said = r"given_from: depth cannot be found in pictures \(photo.png\); give its map"
+        with pytest.raises(UserError, match=f"^{said}$"):
+            read(joint, "depth=photo.png", given_from="picture")
+
     def test_a_sheet_shows_what_is_not_known_in_grey(self, joint):
         (one,) = read(joint, "mask=maps/0.png", known=["mask=masks/0.png"])
         row = one.row("8x8")
@@ -117,6 +134,54 @@ class TestGiven:
             64
         }
         assert list(masks["files"]) == ["masks/0.png"]
+
+
+class TestConditionsOfOnesOwn:
+    @pytest.fixture(autouse=True)
+    def module(self, tmp_path, monkeypatch):
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / "own_kinds.py").write_text(
+            "from diffgen.lacon.conditions import EDGE_F1, Condition\n"
+            "def dark(pictures):\n"
+            "    return (pictures.mean(1, keepdim=True) < 0).float()\n"
+            "DARK, TWIN = (Condition('dark', 1, True, dark, EDGE_F1) for _ in range(2))\n"
+            "IMAGE = Condition('image', 3, False, None, EDGE_F1)\n"
+        )
+        yield
+        sys.modules.pop("own_kinds", None)
+
+    def test_they_are_called_by_their_own_names(self):
+        asked = JointSampleConfig(
+            source="run",
+            given=["own_kinds:DARK=a=b.png", "image=c"],
+            known=["own_kinds:DARK=m.png"],
+            want=["depth", "own_kinds:DARK"],
+        )
+        own = own_conditions(asked)
+        found = renamed(asked, own)
+        assert own["own_kinds:DARK"].find is not None
+        assert (found.given, found.known) == (["dark=a=b.png", "image=c"], ["dark=m.png"])
+        assert found.conditions() == ["dark", "depth"]
+        assert found.requests()[0].known == Path("m.png")
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"want": ["own_kinds:GONE"]}, "want: own_kinds:GONE: "),
+            ({"given": ["own_kinds:IMAGE=a"]}, "given: own_kinds:IMAGE is called 'image', which"),
+            (
+                {"want": ["own_kinds:DARK", "own_kinds:TWIN"]},
+                "want: own_kinds:TWIN and own_kinds:DARK are both called 'dark'",
+            ),
+            (
+                {"given": ["own_kinds:DARK=a"], "want": ["dark"]},
+                "given: own_kinds:DARK and dark are both called 'dark'",
+            ),
+        ],
+    )
+    def test_what_cannot_be_told_apart_is_refused(self, options, said):
+        with pytest.raises(UserError, match=said):
+            own_conditions(JointSampleConfig(source="run", **options))
 
 
 class TestMasks:

@@ -51,6 +51,7 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(folder):
         ("joint", [*PAIR, "--pair-path", "depth"], "pair_name: 'depth' means maps here; if the"),
         ("joint", [*PAIR, "--pair-path", "two words"], "pair_name: 'two words' is no name here;"),
         ("joint", [*SKETCHES, "--pair-name", "image"], "pair_name: 'image' means something else"),
+        ("joint", [*SKETCHES, "--pair-name", "a-channels"], "pair_name: 'a-channels' ends as the"),
         ("joint", [*SKETCHES, "--pair-name", "a/b"], "pair_name: 'a/b' is no name here; give ano"),
         (
             "joint",
@@ -74,7 +75,7 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(folder):
         (
             "joint",
             [*SHAPES, "--train.batch-size", "6", "--train.accumulation", "4"],
-            "accumulation",
+            "train.accumulation: 4 does not divide train.batch_size 6",
         ),
         ("joint", [*SHAPES, "--data.size", "30x32"], "data.size: 30x32 is not divisible by"),
     ]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from diffgen.config.joint_eval import JointEvalConfig
 from tests.tiny import build
@@ -13,39 +14,78 @@ def run(tmp_path_factory) -> Path:
     """A model, and what the configuration looks at of what is trained beside it."""
     folder = tmp_path_factory.mktemp("run")
     build().save_pretrained(folder / "pipeline")
-    for name in ("joint/depth/adapter", "joint/depth-channels/channels", "aligners/depth/aligner"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "config.json").write_text("{}")
+    for name in ("depth", "edge"):
+        for place in ("joint/{}/adapter", "joint/{}-channels/channels", "aligners/{}/aligner"):
+            file = folder / place.format(name) / "config.json"
+            file.parent.mkdir(parents=True)
+            file.write_text("{}")
     return folder
 
 
+BOTH = {"conditions": ["depth", "edge"]}
+
+
 def problems(run: Path, **changes) -> list[str]:
-    settings = {"conditions": ["depth"], **changes}
-    return list(JointEvalConfig(source=str(run), device="cpu", **settings).problems())
+    settings = {"source": str(run), "conditions": ["depth"], **changes}
+    return list(JointEvalConfig(device="cpu", **settings).problems())
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"conditions": []}, "conditions: give at least one"),
-        ({"conditions": ["depht"]}, "did you mean depth?"),
+        ({"conditions": ["depht"]}, "conditions: 'depht'"),
         ({"conditions": ["depth", "depth"]}, "conditions: two are called 'depth'"),
         ({"floor": False}, "floor: no leaves no pictures"),
         ({"reference": "digits"}, "reference: digits has too few"),
         ({"scheduler": "heun"}, "scheduler: heun evaluates a step twice"),
-        ({"guidance": {"kind": "autoguidance"}}, "guidance.kind: joint generation takes no guide"),
         ({"seeds": [1, 1]}, "seeds: [1, 1] names one twice"),
+        ({"seeds": []}, "seeds: give at least one"),
+        ({"reference": "nowhere"}, "reference: nowhere"),
+        ({"source": "nowhere"}, "source: nowhere"),
+        ({"out": "/proc/x"}, "out: /proc/x"),
+        ({**BOTH, "evidence": "/proc/x/y.json"}, "evidence: /proc/x"),
         ({"also": ["x"]}, "also: changes nothing without evidence"),
-        ({"evidence": "."}, "evidence: . is a folder; name a file"),
-        ({"evidence": "x.json"}, "evidence: the claim is about conditions depth and edge against"),
+        ({**BOTH, "evidence": "."}, "evidence: . is a folder; name a file"),
+        ({"evidence": "x.json"}, "evidence: the claim is about depth and another of conditions"),
         (
-            {"conditions": ["depth", "edge"], "evidence": "x.json", "baselines": ["channels"]},
-            "against the baseline lacon; add what is missing",
+            {"conditions": ["edge"], "evidence": "x.json"},
+            "evidence: the claim is about depth and another of conditions",
+        ),
+        (
+            {**BOTH, "evidence": "x.json", "baselines": ["channels"]},
+            "evidence: the claim is about depth and another of conditions against the baseline",
         ),
     ],
 )
 def test_settings_that_cannot_be_are_named(run, changes, said):
-    assert any(said in line for line in problems(run, **changes))
+    (line,) = problems(run, **changes)
+    assert line.startswith(said)
+
+
+def test_a_guide_is_refused_whether_it_is_there_or_not(run):
+    first, *more = problems(run, guidance={"kind": "autoguidance"})
+    assert first.startswith("guidance.kind: joint generation takes no guide")
+    assert all(line.startswith("guidance.") for line in more)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"how": "given"}, "how"),
+        ({"baselines": ["late"]}, "baselines"),
+        ({"num_images": 7}, "num_images"),
+        ({"pictures": 0}, "pictures"),
+        ({"pictures": 65}, "pictures"),
+        ({"seeds": [-1]}, "seeds"),
+        ({"labels": "random"}, "labels"),
+        ({"steps": 0}, "steps"),
+    ],
+)
+def test_values_that_no_field_takes_are_refused_by_its_name(changes, field):
+    with pytest.raises(ValidationError) as caught:
+        JointEvalConfig(source="x", **changes)
+    assert {error["loc"][0] for error in caught.value.errors()} == {field}
 
 
 def test_only_what_is_asked_for_must_be_there(run):

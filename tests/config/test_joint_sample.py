@@ -23,6 +23,10 @@ def work(tmp_path_factory) -> Path:
     for k in range(3):
         (folder / "many").mkdir(exist_ok=True)
         Image.new("L", (32, 32)).save(folder / f"many/{k}.png")
+    for name, stems in (("few", "01"), ("others", "02"), ("again", "012")):
+        (folder / name).mkdir()
+        for stem in stems:
+            Image.new("L", (32, 32)).save(folder / f"{name}/{stem}.bmp")
     (folder / "empty").mkdir()
     (folder / "text.png").write_text("no picture")
     chain = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "num_train_timesteps": 100}
@@ -55,6 +59,8 @@ def test_what_is_drawn_and_what_is_written():
     assert of(given=["image=a"], want=["depth"]) == (["depth"], both, ["depth"])
     assert of(given=["depth=a"], coarse=[0.5]) == (both, both, ["depth"])
     assert of(given=["depth=a"], known=["depth=m"]) == (both, both, ["depth"])
+    assert of(given=["image=a"], coarse=[0.6], want=["depth"]) == (both, both, ["depth"])
+    assert of(given=["depth=a"], known=["depth=m"], want=["image"]) == (both, both, ["depth"])
     assert of(want=["depth"]) == (["depth"], ["depth"], ["depth"])
     given = {"given": ["edge=a", "image=b", "depth=c"], "coarse": [0, 0.5, 0]}
     assert of(**given) == (["image"], ["image", "edge", "depth"], ["edge", "depth"])
@@ -82,6 +88,7 @@ def test_as_many_are_drawn_as_there_are_files(work, monkeypatch):
     assert config(given=["depth=many"]).count() == 3
     assert config(given=["image=square.png", "depth=many"]).count() == 3
     assert config(given=["depth=square.png"]).count() == 1
+    assert config(given=["depth=square.png"], known=["depth=few"]).count() == 2
     assert config(given=["depth=many"], num_images=5).count() == 5
 
 
@@ -105,7 +112,7 @@ def cases(work):
         ([*base, "--given", "map.png"], "given: must be NAME=PATH, for example depth=map.png"),
         ([*base, "--want", "dpeth"], "want: 'dpeth' is unknown; known are image and what has an "),
         ([*base, "--want", "dpeth"], "(depth, edge, sketches); did you mean depth?"),
-        ([*base, "--given", "mine:X=a.png"], "given: 'mine:X' is unknown"),
+        ([*base, "--given", "mine:X=a.png"], "given: mine:X=a.png does not exist"),
         (
             [*base, "--given", "mask=square.png"],
             "given: no adapter for mask in run/joint; train one with: python train/joint.py run "
@@ -152,6 +159,16 @@ def cases(work):
             "shape, or ask for --size 16x32",
         ),
         ([*depth, "--size", "32x32", "--size", "32x64"], "or ask for --size 64x64"),
+        (
+            [*base, "--given", "depth=many", "--given", "edge=few"],
+            "given: edge=few (2 images) does not go with depth=many (3 images): files are paired "
+            "by name in their order, but number 3 is missing here and 2 there",
+        ),
+        (
+            [*base, "--given", "depth=few", "--known", "depth=others"],
+            "known: depth=others (2 images) does not go with depth=few (2 images): files are "
+            "paired by name in their order, but number 2 is 2 here and 1 there",
+        ),
         ([*depth, "--known", "depth=wide.png"], "known: depth=wide.png is 32x64"),
         ([*depth, "--size", "30x30"], "size: 30x30 is not divisible by the patch size 4"),
         (
@@ -176,6 +193,15 @@ def cases(work):
 def test_each_refusal_is_one_message_with_code_2_and_without_torch(work):
     wanted = [("joint-sample", argv, said) for argv, said in cases(work)]
     check_refused(wanted, work, HF_HUB_CACHE=str(work / "hub"))
+
+
+def test_folders_of_equal_names_go_together_as_far_as_they_are_taken(work, monkeypatch):
+    monkeypatch.chdir(work)
+    both = ["depth=many", "edge=again"]
+    assert list(config(given=both, coarse=[0.5], known=["edge=many"]).problems()) == []
+    both = ["depth=many", "edge=few"]
+    assert len(list(config(given=both).problems())) == 1
+    assert list(config(given=both, num_images=2).problems()) == []
 
 
 def test_settings_are_read_back(work, monkeypatch):

@@ -1,18 +1,27 @@
 """Two parallel folders: pairs that stay aligned, what stands in, and what is refused."""
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from diffgen.commands.condition_files import ConditionFile, stored_map
+from diffgen.commands.train_joint import images_of
+from diffgen.config.beside import Settled
 from diffgen.config.data import FolderConfig
+from diffgen.config.joint import JointConfig
+from diffgen.config.source import Source
+from diffgen.data.images import DamagedImage
 from diffgen.data.loader import load_batches
 from diffgen.data.order import BatchNumbers
 from diffgen.data.paired import PairedImages
 from diffgen.errors import UserError
-from diffgen.joint.pairs import folder_pair
+from diffgen.joint.pairs import folder_pair, read_from_files
+from diffgen.lacon.conditions import DEPTH, EDGE, MASK, PALETTE
+from diffgen.lacon.maps import maps_of
 from diffgen.lacon.training import MappedData
 
 SKETCH = folder_pair("sketch")
@@ -35,9 +44,9 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def read(folder: Path, **options) -> PairedImages:
+def read(folder: Path, background=(255, 255, 255), grey=False, **options) -> PairedImages:
     config = FolderConfig(path=folder / "images", **{"size": "8x8", **options})
-    return PairedImages(config, folder / "pairs")
+    return PairedImages(config, folder / "pairs", background=background, grey=grey)
 
 
 def spoil(file: Path, place: int = 40) -> None:
@@ -132,6 +141,12 @@ def test_a_partner_of_no_image_is_named(folder):
     assert said == "pair_path: 1 pictures are of no image in /images: /pairs/a/9.png"
 
 
+def test_two_images_that_would_have_one_partner_are_refused(folder):
+    picture(1).save(folder / "images/a/1.jpg")
+    said = refusal(folder)
+    assert "/images/a/1.jpg and /images/a/1.png have one name, suffix apart, and so would" in said
+
+
 def test_two_partners_of_one_image_are_refused_even_where_their_number_is_right(folder):
     picture(1).save(folder / "pairs/a/1.png")
     assert "/pairs/a/1.bmp and /pairs/a/1.png have one name, suffix apart" in refusal(folder)
@@ -162,3 +177,43 @@ def test_a_damaged_partner_is_refused(folder):
     said = refusal(folder)
     assert "1 of 6 pictures cannot be read; mend them, or pass over their images" in said
     assert "/pairs/b/3.bmp: image file is truncated" in said
+
+
+def test_pictures_pillow_would_warn_of_are_compared_in_size_too(folder, monkeypatch):
+    """A warning is an error here, and would pass for damage."""
+    picture(1, 13, 18).save(folder / "pairs/a/1.bmp")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)  # of 234 and 252
+    assert "/pairs/a/1.bmp is 13x18, /images/a/1.png is 14x18" in refusal(folder)
+
+
+def test_a_coloured_partner_counts_as_damaged_where_maps_are_grey(folder):
+    grey = picture(0).convert("L").convert("RGB")
+    for file in sorted((folder / "pairs").glob("*/*"))[1:]:
+        grey.save(file.with_suffix(".png"))
+        file.unlink()
+    said = (
+        r"pairs/a/0.webp is a colour image \(its channels differ by up to \d+ levels\), but a map"
+    )
+    with pytest.raises(DamagedImage, match=said):
+        read(folder, grey=True).maps(0)
+    skipping = read(folder, grey=True, on_error="skip")
+    assert torch.equal(skipping.maps(0)["pair"], skipping.maps(1)["pair"])
+    assert list(skipping.failed) == [0]
+
+
+@pytest.mark.parametrize("condition", [MASK, EDGE, DEPTH, PALETTE], ids=lambda c: c.name)
+def test_a_file_is_read_alike_in_training_and_in_drawing(folder, condition):
+    """Half transparent, of levels that are grey but for a tinge."""
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 200, (14, 18, 1)) + rng.integers(0, 8, (14, 18, 3))
+    seen = rng.integers(0, 2, (14, 18, 1)) * 255
+    for file in sorted((folder / "pairs").glob("*/*")):
+        file.unlink()
+        pixels = np.concatenate([levels, seen], axis=2).astype(np.uint8)
+        Image.fromarray(pixels).save(file.with_suffix(".png"))
+    config = JointConfig(source="x", pair=condition.name, pair_path=folder / "pairs")
+    data = FolderConfig(path=folder / "images", size="14x18", background="red")
+    settled = Settled(config, data, folder, cast(Source, None), None)
+    trained = maps_of(images_of(settled, condition), [0], read_from_files(condition))
+    file = ConditionFile.read(folder / "pairs/a/0.png", "given: ")
+    torch.testing.assert_close(trained, stored_map(file, condition), rtol=0, atol=1e-6)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from diffgen.cli import main
+from diffgen.commands import costs
 from diffgen.commands.lacon_sweep import scorer
 from diffgen.commands.lacon_sweep.wanted import read_wanted
 from diffgen.config.lacon_sweep import LaconSweepConfig
@@ -231,11 +232,12 @@ def test_costs_are_told_by_turns_since_machines_slow_down(opened, monkeypatch):
         return call(self, *args, **options)
 
     monkeypatch.setattr(DiffGenPipeline, "__call__", ticking)
-    monkeypatch.setattr(scorer, "perf_counter", lambda: now[0])
-    cost = found.cost(guided, found.plan(guided))
+    monkeypatch.setattr(costs, "perf_counter", lambda: now[0])
+    plan, unguided = found.plan(guided), found.plan(free)
+    cost = costs.cost(found.bench, guided, plan, unguided, COUNT)
     assert cost["times"]["mean"] == 3 / 2  # grouped it would be 3 / 8
     assert cost["seconds"]["mean"] == 3 * 4 / 16
-    assert found.cost(free, found.plan(free))["times"]["mean"] == 1
+    assert costs.cost(found.bench, free, unguided, None, COUNT)["times"]["mean"] == 1
 
 
 def test_a_claim_of_two_models(model, tmp_path, capsys):

@@ -141,6 +141,34 @@ def test_coarse_draws_what_is_given_anew_from_a_noise_level(run, work):
     assert [(one["name"], one["coarse"]) for one in both] == [("image", 0.5), ("depth", 0.0)]
 
 
+def test_what_is_given_and_drawn_anew_is_written_whatever_else_is_wanted(run, work):
+    argv = ["--given", "image=photo.png", "--coarse", "0.6"]
+    wanted = pictures(sampled(run, "all", *argv, "--want", "image,depth"), "image")
+    files = sampled(run, "out", *argv, "--want", "depth")
+    assert pictures(files, "image") == wanted
+    assert len(pictures(files, "depth")) == 1
+
+
+def test_a_condition_of_ones_own_is_found_in_a_picture(run, work, monkeypatch):
+    monkeypatch.syspath_prepend(work)
+    Path("dark_kind.py").write_text(
+        "from diffgen.lacon.conditions import EDGE_F1, Condition\n"
+        "def dark(pictures):\n"
+        "    return (pictures.mean(1, keepdim=True) < 0).float()\n"
+        "DARK = Condition('dark', 1, True, dark, EDGE_F1)\n"
+    )
+    from dark_kind import DARK
+
+    save_adapter(build().transformer, DARK, work / "own")
+    argv = ["--given", "dark_kind:DARK=photo.png", "--given-from", "picture", "--size", "16x16"]
+    sampled(run, "out", *argv, "--adapters", "own")
+    (found,) = shots("out", "dark", "16x16")
+    mean = levels("photo.png").mean(axis=2)
+    assert np.array_equal(found, (mean < 127.5) * 255)
+    assert shots("out", "image", "16x16").shape == (1, 16, 16, 3)
+    assert settings("out")["settings"]["given"] == ["dark_kind:DARK=photo.png"]
+
+
 def test_the_known_part_of_either_branch_is_kept(run, work):
     given = ["--given", "image=photo.png", "--given", "depth=maps"]
     sampled(run, "out", *given, "--known", "image=left.png", "--size", "16x16", "--num-images", "2")
@@ -223,6 +251,19 @@ class TestAFolderHoldsOneRun:
         save_adapter(build().transformer, DEPTH, Path("adapters"), seed=9)
         assert "adapter 0, depth: weights: " in self.refused(run, capsys, *asked)
 
+    def test_the_same_adapter_elsewhere_goes_on_and_another_config_of_it_is_told(
+        self, run, work, capsys
+    ):
+        asked = ["--given", "depth=maps"]
+        first = sampled(run, "out", *asked)
+        shutil.copytree(run / "joint", "adapters")
+        Path("out/8x8/image/cat-seed0-00000.png").unlink()
+        asked += ["--adapters", "adapters"]
+        assert sampled(run, "out", *asked) == first
+        file = Path("adapters/depth/adapter/config.json")
+        file.write_text(json.dumps({**json.loads(file.read_text()), "extra": 1}))
+        assert "adapter 0, depth: config: " in self.refused(run, capsys, *asked)
+
     def test_a_killed_run_goes_on_and_ends_with_the_same_pictures(self, run, work):
         argv = ["--want", "image,depth", "--num-images", "40", *COMMON]
         whole = sampled(run, "whole", *argv)
@@ -280,7 +321,7 @@ def test_every_refusal_is_one_message_with_code_2_and_leaves_nothing(run, work, 
         (["--given", "edge=photo.png"], "; --given-from picture finds the map in a picture"),
         (
             ["--given", "depth=photo.png", "--given-from", "picture"],
-            "depth cannot be found in pictures",
+            "joint: given_from: depth cannot be found in pictures (photo.png); give its",
         ),
         ([*depth, "--known", "depth=white.png"], "known: depth=white.png is white everywhere"),
         ([*depth, "--known", "depth=black.png"], "known: depth=black.png is black everywhere"),

@@ -85,7 +85,6 @@ def test_of_a_pair_the_loss_is_its_own_whatever_the_batch(kind):
         null_label=8,
         seed=0,
         class_dropout=0.5,
-        draws_positions=pipe.transformer.encoding.draws_always,
     )
 
     def loss(numbers: list[int], **changes: torch.Tensor) -> float:
@@ -101,6 +100,25 @@ def test_of_a_pair_the_loss_is_its_own_whatever_the_batch(kind):
     alone = [loss([n]) for n in (4, 5, 6, 7)]
     assert together == pytest.approx(sum(alone) / 4, rel=1e-5)
     assert loss([4, 5], map=torch.full((2, 1, 16, 16), 5.0)) != loss([4, 5])
+
+
+def test_positions_are_drawn_in_training_whatever_they_are_in_drawing():
+    told = []
+
+    def model(x, t, y, generator):
+        told.extend(torch.rand((), generator=one).item() for one in generator)
+        return torch.zeros_like(x[:, :3])
+
+    pipe = pipeline(position={**RANDOM, "inference": "linspace"})
+    reader = Reader(DEPTH, torch.device("cpu"))
+    process, labels = pipe.denoiser([]).process, torch.arange(8)
+    objective = ChannelsObjective(process, reader, labels, 8, seed=0, class_dropout=0.5)
+    for numbers in ([4, 5], [5]):
+        samples = [DATA[number] for number in numbers]
+        batch = {name: torch.stack([s[name] for s in samples]) for name in ("image", "map")}
+        batch["label"] = torch.tensor([sample["label"] for sample in samples])
+        objective(model, {**batch, "number": torch.tensor(numbers)})
+    assert told[1] == told[2] != told[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)

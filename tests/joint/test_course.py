@@ -49,6 +49,20 @@ def test_what_is_to_move_moves_at_least_one_step(course, places):
 
 
 @pytest.mark.parametrize(
+    ("course", "steps", "places"),
+    [
+        (Course(0.04, 1), 10, (1, 10)),
+        (Course(0.01, 0.02), 10, (1, 2)),
+        (Course(0.01, 0.01), 10, (1, 1)),
+        (Course(0.3, 1), 1, (0, 1)),
+        (Course(0.3, 0.3), 1, (0, 0)),
+    ],
+)
+def test_what_starts_from_a_picture_starts_after_the_first_step(course, steps, places):
+    assert course.places(steps) == places
+
+
+@pytest.mark.parametrize(
     ("start", "end"), [(-0.1, 1), (0, 1.1), (0.6, 0.5), (float("nan"), 1), (0, float("nan"))]
 )
 def test_a_course_that_goes_back_or_beyond_is_refused(start, end):

@@ -103,6 +103,29 @@ class Counted(torch.nn.Module):
         return self.model(x, t, y, **told)
 
 
+class Small(Counted):
+    """A model whose memory holds a pass of two images and their conditions."""
+
+    def forward(self, x, t, y, **told):
+        if len(x) > 2 * B:
+            self.labels.append(len(x))
+            raise torch.OutOfMemoryError("four rows fit")
+        return super().forward(x, t, y, **told)
+
+
+@torch.no_grad()
+def test_passes_that_do_not_fit_together_come_one_by_one():
+    denoise, small = (made(denoiser_of(), [CFG(3.0)] * 2, scale=1.5) for _ in range(2))
+    small.denoiser = small.denoiser._replace(model=Small(small.denoiser.model))
+    for seed in (1, 2):
+        x, t = states(2, seed), TIMES[:2]
+        every = [one(x, t, EARLIER[:2], [True, True]) for one in (denoise, small)]
+        for found, wanted in zip(*every, strict=True):
+            torch.testing.assert_close(found.x0, wanted.x0, rtol=1e-4, atol=1e-4)
+    alone = [[0, 2] * 2, [3, 3] * 2, [0, 2] * 2]
+    assert small.denoiser.model.labels == [12, *alone, *alone]  # tried together once
+
+
 @torch.no_grad()
 def test_an_interval_may_hold_for_one_branch_and_not_for_the_other():
     """Levels are sigma / alpha: 3 and 1 here."""

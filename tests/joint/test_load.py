@@ -7,7 +7,7 @@ import pytest
 from diffgen.errors import UserError
 from diffgen.joint.load import condition_of, load_adapter
 from diffgen.joint.pairs import OUTLINE, folder_pair
-from diffgen.lacon.conditions import CONDITIONS, DEPTH, EDGE
+from diffgen.lacon.conditions import CONDITIONS, DEPTH, EDGE, EDGE_F1, Condition, strongest
 from tests.joint.adapters import random_adapter, save_adapter
 from tests.tiny import build
 
@@ -41,6 +41,27 @@ def test_pictures_of_a_folder_are_a_condition_that_is_found_nowhere(model):
     for name in ("sketches", "edge"):  # the second is of three channels, so not diffgen's own
         found = condition_of(random_adapter(model, folder_pair(name)))
         assert (found.name, found.channels, found.binary, found.find) == (name, 3, False, None)
+
+
+SKETCH = Condition("sketch", 1, True, lambda x: (x[:, :1] > 0).float(), EDGE_F1)
+
+
+def test_binary_maps_of_unknown_conditions_are_lines(model):
+    found = condition_of(random_adapter(model, SKETCH))
+    assert (found.shrink, found.fidelity, found.find) == (strongest, EDGE_F1, None)
+
+
+def test_a_condition_of_ones_own_is_kept_if_the_adapter_is_of_its_maps(model, tmp_path):
+    save_adapter(model, SKETCH, tmp_path)
+    assert load_adapter(tmp_path / "sketch", model, condition=SKETCH)[1] is SKETCH
+    grey = Condition("sketch", 1, False, None, EDGE_F1)
+    said = refused(tmp_path / "sketch", model, condition=grey)
+    assert said == (
+        f"given: {tmp_path}/sketch is an adapter of sketch with other maps (channels 1, binary "
+        "True), not channels 1, binary False"
+    )
+    said = refused(tmp_path / "sketch", model, condition=DEPTH)
+    assert said.endswith("sketch is an adapter of sketch, but depth is asked for")
 
 
 def test_what_cannot_be_used_is_told(model, tmp_path):

@@ -34,7 +34,6 @@ def objective_of(pipe, process=None, **options) -> JointObjective:
         "times": IndependentTimes(clean=0.4),
         "class_dropout": 0.2,
         "joint_dropout": 0.3,
-        "draws_positions": pipe.transformer.encoding.draws_always,
         **options,
     }
     return JointObjective(
@@ -114,8 +113,8 @@ def test_a_chain_is_told_its_first_step_of_a_clean_picture_as_when_it_draws():
     assert objective(told, batch).isfinite()
     maps = maps_of(IMAGES, [DATA.order.index(n) for n in SOME], DEPTH)
     x0 = torch.cat([batch["image"], as_picture(maps, DEPTH)])
-    alpha = process.levels(torch.tensor(1 / 25))[0]
-    clean = (told.x - alpha * x0).abs().flatten(1).amax(dim=1) < 1e-5
+    assert process.levels(torch.tensor(1 / 25))[0] < 0.999
+    clean = (told.x - x0).abs().flatten(1).amax(dim=1) < 1e-5
     assert torch.equal(clean[:32], ~clean[32:])
     assert (told.t[clean] == 0).all()
     assert float(told.t[~clean].mean()) > 0.3 * model.convention.scale
@@ -136,13 +135,19 @@ def test_of_a_pair_the_loss_is_its_own_whatever_the_batch(options):
     assert abs(float(other - together)) > 1e-4
 
 
-def test_an_image_and_its_condition_draw_the_same_positions():
-    pipe = pipeline(position=RANDOM)
+@pytest.mark.parametrize("inference", ["random", "linspace"])
+def test_an_image_and_its_condition_draw_the_same_positions_in_training(inference):
+    """Whatever the encoding does when it draws images."""
+    pipe = pipeline(position={**RANDOM, "inference": inference, "plain_share": 0.0})
     told = Told()
     objective_of(pipe)(told, batch_of([4, 5, 6]))
-    drawn = [torch.rand((), generator=one).item() for one in told.told["generator"]]
-    assert drawn[:3] == drawn[3:]
-    assert len(set(drawn)) == 3
+    encoding, sizes = pipe.transformer.encoding, torch.full((6, 1, 2), 8.0)
+    coords = torch.arange(8.0)[:, None].expand(6, 8, 2)
+    image, condition = encoding.place(coords, sizes, told.told["generator"]).chunk(2)
+    assert torch.equal(image, condition)
+    assert len({rows.numpy().tobytes() for rows in image}) == 3
+    assert (image == image.round()).all()  # fixed ones are spread over the range
+    assert (image < 12).all()
 
 
 def test_the_losses_by_branch_and_time_add_up_to_the_loss():

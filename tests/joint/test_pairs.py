@@ -31,11 +31,15 @@ def test_ones_own_condition_is_known_by_its_module_and_has_a_name_of_its_own(mon
     module.HEIGHT = Condition("height", 1, False, None, DEPTH_ERROR)
     module.IMAGE = Condition("image", 3, False, None, DEPTH_ERROR)
     module.LINES = Condition("outline", 1, True, None, DEPTH_ERROR)
+    module.BESIDE = Condition("height-channels", 1, False, None, DEPTH_ERROR)
     monkeypatch.setitem(sys.modules, "mine", module)
     assert pair_named("mine:HEIGHT") is module.HEIGHT
     for name, called in (("IMAGE", "image"), ("LINES", "outline")):
         with pytest.raises(UserError, match=f"pair: mine:{name} is called '{called}', which"):
             pair_named(f"mine:{name}")
+    said = "pair: mine:BESIDE is called 'height-channels', but folders of method channels end in "
+    with pytest.raises(UserError, match=said):
+        pair_named("mine:BESIDE")
     with pytest.raises(UserError, match="pair: 'dpeth' is unknown; known are edge"):
         pair_named("dpeth")
 
@@ -48,12 +52,10 @@ def test_pictures_of_a_folder_are_a_condition_of_three_channels():
     assert OUTLINE.stored != pair.stored
 
 
-def test_maps_may_come_from_files_and_grey_ones_must_be_grey():
+def test_maps_may_come_from_files():
     grey = (torch.rand(2, 1, 4, 4) * 2 - 1).expand(-1, 3, -1, -1)
     colours = torch.rand(2, 3, 4, 4) * 2 - 1
     assert torch.allclose(read_from_files(DEPTH).from_stored(grey), grey[:, :1])
     assert torch.allclose(read_from_files(MASK).from_stored(grey), (grey[:, :1] + 1) / 2)
     assert torch.equal(read_from_files(PALETTE).from_stored(colours), colours)
-    assert read_from_files(DEPTH).name == "depth"
-    with pytest.raises(UserError, match=r"pair_path: a map of depth is to be grey, but one of the"):
-        read_from_files(DEPTH).from_stored(colours)
+    assert (read_from_files(DEPTH).name, read_from_files(DEPTH).stored) == ("depth", "pair")

@@ -22,7 +22,7 @@ def drawn(config, process=FLOW) -> torch.Tensor:
 
 
 def test_independent_times_are_uniform_and_one_of_both_is_clean_in_the_share_asked_for():
-    t = drawn(IndependentTimes(image="uniform", clean=0.4))
+    t = drawn(IndependentTimes(uniform=1, clean=0.4))
     clean = t == 0
     assert not clean.all(dim=1).any()
     assert clean.float().mean(dim=0).tolist() == pytest.approx([0.2, 0.2], abs=0.02)
@@ -34,7 +34,7 @@ def test_independent_times_are_uniform_and_one_of_both_is_clean_in_the_share_ask
 
 
 def test_an_images_time_may_be_drawn_as_its_models_training_draws_it():
-    logits = drawn(IndependentTimes(image="own", clean=0)).logit()
+    logits = drawn(IndependentTimes(uniform=0, clean=0)).logit()
     assert float(logits[:, 0].mean()) == pytest.approx(0.8, abs=0.06)
     assert float(logits[:, 0].std()) == pytest.approx(1.0, abs=0.04)
     assert float(logits[:, 1].mean()) == pytest.approx(0.0, abs=0.1)

@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +13,16 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 
 import diffgen.commands.train_joint as command
+from diffgen.commands.joint_report import training_seconds
 from diffgen.commands.train_joint import train_joint, training_process
 from diffgen.config.process import DDPMConfig, UniformTimes
+from diffgen.data.pixels import to_pil, to_uint8
+from diffgen.data.shapes import Shapes
+from diffgen.errors import UserError
 from diffgen.files import weights_digest
 from diffgen.joint.channels import load_channels
 from diffgen.joint.load import load_adapter
+from diffgen.lacon.conditions import COLOUR_ERROR, Condition
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.processes.gaussian import min_snr_weight
 from tests.joint_runs import settings, tensors
@@ -48,6 +56,13 @@ def uninterrupted(request, run, tmp_path_factory) -> Path:
     return out
 
 
+def told(out: Path) -> dict[str, Any]:
+    """report.json without what a clock measured."""
+    report = json.loads((out / "report.json").read_text())
+    assert report.pop("seconds") > 0
+    return report
+
+
 def assert_same(one: Path, other: Path) -> None:
     assert lines(one) == lines(other)
     mine, theirs = tensors(one), tensors(other)
@@ -55,8 +70,8 @@ def assert_same(one: Path, other: Path) -> None:
     assert len(mine) > 40
     for name, tensor in mine.items():
         assert torch.equal(tensor, theirs[name]), name
-    for file in ("report.json", "origin.json"):
-        assert (one / file).read_bytes() == (other / file).read_bytes()
+    assert told(one) == told(other)
+    assert (one / "origin.json").read_bytes() == (other / "origin.json").read_bytes()
 
 
 class Killed(BaseException):
@@ -91,6 +106,8 @@ def test_the_losses_of_both_branches_fall_and_the_model_stays_as_it_is(run, caps
     assert all(torch.equal(exported[name], weight) for name, weight in average.items())
     report = json.loads((out / "report.json").read_text())
     assert (report["pictures"], report["num_images"]) == ("held-out", 16)
+    assert (report["parameters"], report["images_seen"]) == (adapter.num_parameters(), 960)
+    assert report["share_of_model"] == share
     said = capsys.readouterr().out
     assert f"adapter of palette: {adapter.num_parameters():,} parameters, {share:.1%} of" in said
     assert f"palette drawn from 16 held-out pictures: colour_error {report['own']:.3f}, "
@@ -143,13 +160,51 @@ def test_channels_lie_beside_the_adapter_and_begin_with_the_models_weights(run, 
     said = capsys.readouterr().out
     assert "mask found in images drawn from that of 16 held-out pictures: iou " in said
     assert "next" not in said
+    assert told(out)["parameters"] == sum(weight.numel() for weight in wide.values())
     assert all("losses" not in line for line in lines(out))
 
 
-def test_what_cannot_be_found_in_images_is_drawn_but_not_measured(run, uninterrupted):
-    report = json.loads((uninterrupted / "report.json").read_text())
-    assert ("measure" in report) == (uninterrupted.name == "joint")
-    assert len(list((uninterrupted / "samples").iterdir())) == 1
+def test_what_cannot_be_found_in_images_is_drawn_but_not_measured(
+    run, uninterrupted, tmp_path, capsys
+):
+    joint = uninterrupted.name == "joint"
+    again = shutil.copytree(uninterrupted, tmp_path / "again")
+    train_joint(settings(run, out=again, method=uninterrupted.name))
+    said = capsys.readouterr()
+    assert ("measure" in told(again)) == ("measuring" in said.err) == joint
+    assert ("not measured, as it cannot be found there" in said.out) == (not joint)
+    assert len(list((again / "samples").iterdir())) == 1
+
+
+def test_the_seconds_of_a_training_are_those_of_all_its_lines():
+    log = [(80, 40.0), (160, 20.0), (170, 10.0)]
+    assert training_seconds({"images": n, "images_per_second": v} for n, v in log) == 2 + 4 + 1
+
+
+def test_ones_own_colours_are_given_as_maps_as_drawing_cannot_find_them(run, monkeypatch, capsys):
+    module = ModuleType("mine")
+    module.HUES = Condition("hues", 3, False, torch.Tensor.neg, COLOUR_ERROR)
+    monkeypatch.setitem(sys.modules, "mine", module)
+    train_joint(settings(run, pair="mine:HUES"))
+    assert capsys.readouterr().out.endswith("--given hues=MAP.png\n")
+
+
+def test_black_edges_on_white_are_refused(run, tmp_path):
+    """Edges are white on black; a sketch of this kind is a picture, and of pair folder."""
+    shapes = Shapes(16, 16, "train")
+    pictures = torch.stack([shapes[i][0] for i in range(4)])
+    lines = torch.stack([1 - 2 * shapes.maps(i)["edge"] for i in range(4)])
+    for place, tensor in (("pictures", pictures), ("lines", lines)):
+        (tmp_path / place).mkdir()
+        for i, picture in enumerate(to_pil(to_uint8(tensor))):
+            picture.save(tmp_path / place / f"{i}.png")
+    data = {"kind": "folder", "path": str(tmp_path / "pictures"), "size": "16x16"}
+    config = settings(
+        run, out=tmp_path / "out", data=data, pair="edge", pair_path=str(tmp_path / "lines")
+    )
+    with pytest.raises(UserError, match="pair_path: the maps of edge are mostly white, but edges"):
+        train_joint(config)
+    assert not config.out.exists()
 
 
 def test_a_model_of_latents_learns_pairs_of_latents(vae_folder, tmp_path):

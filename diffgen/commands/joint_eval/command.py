@@ -1,16 +1,14 @@
 """``joint-eval``: ways of drawing against conditions, cell by cell."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from diffgen.commands.cells import Cell, Score, fill_table
 from diffgen.commands.digests import model_digests
+from diffgen.commands.joint_eval.modules import FILES, held_out
 from diffgen.commands.joint_eval.report import NAME, SCHEMA, Cells, report
 from diffgen.commands.joint_eval.scorer import Scorer
 from diffgen.commands.lacon_sweep.finished import Sweep, finished
-from diffgen.commands.lacon_sweep.remade import training
-from diffgen.commands.lacon_sweep.report import trained_on
 from diffgen.commands.lacon_sweep.wanted import Wanted, files_digest, wanted_of
 from diffgen.commands.sweeps import real_parts
 from diffgen.config.joint_eval import How, JointEvalConfig
@@ -20,14 +18,6 @@ from diffgen.errors import UserError
 from diffgen.group import Group
 from diffgen.lacon.conditions import Condition
 from diffgen.lacon.load import ending
-
-FILES: Mapping[How, str] = {
-    "given": "adapter",
-    "joint": "adapter",
-    "lacon": "aligner",
-    "channels": "channels",
-}
-"""Below the folder of what draws images of a condition, its weights."""
 
 
 def joint_eval(config: JointEvalConfig) -> None:
@@ -42,10 +32,10 @@ def joint_eval(config: JointEvalConfig) -> None:
         return joint_cells(config, opened[0])
 
     def scorer(_: Cells, group: Group) -> Score:
-        if group.main and trained_on(config.reference, training(config)):
+        if group.main and not held_out(config, opened[0]):
             print(
-                f"reference: {config.reference} is what the model was trained on: neither the "
-                "conditions nor the pictures of FID are held out",
+                f"reference: {config.reference} is what the model, or something beside it, was "
+                "trained on: neither the conditions nor the pictures of FID are held out",
                 file=sys.stderr,
             )
         return Scorer(config, opened[0], group, real_parts(config.out))

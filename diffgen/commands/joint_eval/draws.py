@@ -2,29 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from diffgen.commands.condition_kinds import own_pixels
 from diffgen.commands.load import Loaded
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.data.pixels import to_uint8
 from diffgen.errors import UserError
 from diffgen.guidance import build_rule
-from diffgen.joint.channels import Conditioned
+from diffgen.joint.channels import draw_from_channels
 from diffgen.joint.maps import as_picture
 from diffgen.joint.pictures import IMAGE, Given
 from diffgen.joint.pipeline import JointPipeline
 from diffgen.lacon.conditions import Condition
 from diffgen.models.dit import DiT
 from diffgen.sampling.batches import Batch, set_up
-from diffgen.sampling.noise import initial_noise, position_seeds
 from diffgen.sampling.rules import rule_for
-from diffgen.sampling.schedulers import set_steps, size_shift
-from diffgen.sampling.walk import walk
-from diffgen.seeding import step_generators
 
 
 @dataclass(frozen=True)
@@ -88,25 +82,21 @@ class ByChannels:
         batches: Sequence[range],
     ) -> Iterator[Batch]:
         """See ``commands.drawing.Draw``."""
-        pipe, seed = loaded.pipe, config.seed
+        pipe = loaded.pipe
         set_up(pipe, config)
         self.model.use_position(config)
         for numbers in map(list, batches):
             chosen = torch.tensor([labels[n] for n in numbers])
-            noise = initial_noise(numbers, pipe.geometry, size, seed).to(pipe.device)
-            own = (noise.shape[-2], noise.shape[-1])
-            shift = size_shift(config.time_shift, own, pipe.geometry.seen)
-            set_steps(pipe.scheduler, config.steps, pipe.device, shift)
-            condition = own_pixels(pipe, as_picture(of(self.maps, numbers), self.condition))
-            told: Any = Conditioned(self.model, condition.to(pipe.device))
-            x0 = walk(
-                pipe.denoiser(position_seeds(numbers, seed))._replace(model=cast(DiT, told)),
-                pipe.scheduler,
+            x0 = draw_from_channels(
+                pipe,
+                self.model,
+                as_picture(of(self.maps, numbers), self.condition),
+                chosen,
                 rule_for(pipe, chosen, build_rule(config.guidance), 1.0, None),
-                noise,
-                chosen.to(pipe.device),
-                pipe.transformer.num_classes,
-                generator=step_generators(seed, numbers),
+                numbers=numbers,
+                seed=config.seed,
+                steps=config.steps,
+                time_shift=config.time_shift,
             )
             images = pipe.decode(x0, config.decode_batch_size, config.decode_tiled)
             yield quantised(numbers, chosen, images)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from diffgen.commands.cells import Cell
 from diffgen.commands.joint_eval.evidence import claim
-from diffgen.commands.joint_eval.measures import AGAIN
+from diffgen.commands.joint_eval.modules import budget, held_out, modules
 from diffgen.commands.joint_eval.table import FIGURES, FIXED, markdown, row_figures
 from diffgen.commands.lacon_sweep.finished import Sweep
 from diffgen.commands.lacon_sweep.remade import (
@@ -19,9 +19,8 @@ from diffgen.commands.lacon_sweep.remade import (
     model_name,
     training,
 )
-from diffgen.commands.lacon_sweep.report import trained_on
 from diffgen.commands.lacon_sweep.table import over_seeds
-from diffgen.commands.lacon_sweep.wanted import Wanted
+from diffgen.commands.lacon_sweep.wanted import AGAIN, Wanted
 from diffgen.commands.sweeps import write_sweep
 from diffgen.config.base import parse_size
 from diffgen.config.joint import JointConfig
@@ -68,7 +67,11 @@ def summary(config: JointEvalConfig, wanted: Wanted, cells: Cells) -> dict[str, 
         **{name: some[name] for name in ("size", "counts", "weights", "labels", "processes")},
         "model": model_name(config),
         "training_seed": trained.get("seed"),
-        "held_out": not trained_on(config.reference, trained),
+        "held_out": held_out(config, wanted),
+        "budgets": [
+            {"condition": one.condition, "kind": one.kind, **budget(one)}
+            for one in modules(config, wanted)
+        ],
         "commands": list(commands(config, wanted)),
         "conditions": {
             name: {
@@ -137,7 +140,7 @@ def rows(config: JointEvalConfig, wanted: Wanted, cells: Cells) -> Iterator[Row]
     yield from shown("base", (), "base, without a map")
     for name, one in wanted.conditions.items():
         told, own = f"{name}: ", (name,)
-        yield strip(told + "exact maps", to_uint8(as_picture(one.maps, one.condition)))
+        yield strip(told + "the pictures' maps", to_uint8(as_picture(one.maps, one.condition)))
         yield from shown("given", own, told + "images from maps", told + "maps from pictures")
         yield from shown("joint", own, told + "images drawn with maps", told + "their maps")
         if "lacon" in config.baselines:

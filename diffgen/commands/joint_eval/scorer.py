@@ -3,22 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
-from time import perf_counter
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 
 from diffgen.commands.bench import Bench
 from diffgen.commands.condition_kinds import own_size
-from diffgen.commands.drawing import Draw, Plan, drawn, read_drawn
-from diffgen.commands.drawn_classes import AS_CONDITIONS, IN_TURN, same_classes
+from diffgen.commands.costs import cost
+from diffgen.commands.drawing import Draw, Plan, as_conditions, read_drawn
+from diffgen.commands.drawn_classes import AS_CONDITIONS
 from diffgen.commands.evaluate import Scored, score_on
 from diffgen.commands.joint_eval.draws import AsDrawn, ByChannels, Jointly
-from diffgen.commands.joint_eval.measures import AGAIN, rows_of
-from diffgen.commands.lacon_sweep.wanted import Wanted
+from diffgen.commands.joint_eval.measures import rows_of
+from diffgen.commands.lacon_sweep.wanted import AGAIN, Wanted
 from diffgen.commands.parts import Parts
-from diffgen.commands.sweeps import figure
 from diffgen.config.base import parse_size
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.joint_eval import JointCellConfig, JointEvalConfig
@@ -32,13 +30,10 @@ from diffgen.joint.pipeline import JointPipeline
 from diffgen.lacon.load import load_aligner
 from diffgen.lacon.losses import Aligned
 from diffgen.metrics.reader import load_reader
-from diffgen.sampling.batches import labels_in_turn
 
 Inverse = Literal["maps", "untold"]
 INVERSE: tuple[Inverse, ...] = ("maps", "untold")
 """Rows of maps that are drawn from pictures: told their class, and not."""
-TIMED, PAIRS = 16, 3
-"""Images that are drawn by turns with and without a map for the time, and how often."""
 
 
 class Scorer:
@@ -67,7 +62,7 @@ class Scorer:
             self.reader = load_reader(self.pipe.device)
             for name, one in wanted.conditions.items():
                 own = one.condition.name
-                adapter, _ = load_adapter(one.folder, model, "conditions", own)
+                adapter, _ = load_adapter(one.folder, model, "conditions", one.condition)
                 self.adapters[name] = adapter, one.condition
                 if "lacon" in config.baselines:
                     folder = config.folder("lacon", own)
@@ -75,11 +70,9 @@ class Scorer:
                     self.aligners[name] = aligner
                 if "channels" in config.baselines:
                     folder = config.folder("channels", own)
-                    self.channels[name] = load_channels(folder, model, "baselines")
-        _, other = self.bench.real(self.count, names)
-        self.labels, self.rule = (same_classes(other, names) if other else []), AS_CONDITIONS
-        if not self.labels:
-            self.labels, self.rule = labels_in_turn(self.count, len(names)), IN_TURN
+                    wide = load_channels(folder, model, "baselines")
+                    self.channels[name] = wide.to(model.dtype)
+        self.labels, self.rule = as_conditions(self.bench, self.count, names)
 
     def __call__(self, config: EvaluateConfig, parts: Path) -> Scored:
         """The evaluation of a cell, and beside its figures those of its maps."""
@@ -103,8 +96,10 @@ class Scorer:
             if not group.main:
                 return scored
             images = scored.readings.images.pictures
-            rows = rows_of(cell, self.wanted, self.reader, images, maps, control)
-            measured = {"rows": rows, **self.cost(cell, plan)}
+            classes = self.labels, self.rule == AS_CONDITIONS
+            rows = rows_of(cell, self.wanted, self.reader, images, maps, control, *classes)
+            free = None if cell.how == "base" else Plan(self.labels, self.rule)
+            measured = {"rows": rows, **cost(self.bench, cell, plan, free, self.count)}
             if maps:  # the grid shows the first below
                 both = torch.cat([images, *list(maps.values())[:1]], dim=-2)
                 seen = replace(scored.readings.images, pictures=both)
@@ -154,20 +149,3 @@ class Scorer:
         if inverse:
             return Jointly(joint, {IMAGE: from_uint8(self.wanted.pictures)}, own)
         return Jointly(joint, dict(zip(own, given.values(), strict=True)), [IMAGE])
-
-    def cost(self, cell: JointCellConfig, plan: Plan) -> dict[str, Any]:
-        """Seconds an image of the same few under ``plan``, and how many times the base's.
-
-        They are drawn by turns: a machine's speed may change from one cell to the next, hardly
-        from one batch to the next.
-        """
-        numbers = range(min(TIMED, cell.batch_size, self.count))
-        free, loaded = Plan(self.labels, self.rule), self.bench.model(cell)
-        seconds = []
-        for one in (plan, free) * PAIRS:
-            before = perf_counter()
-            list(drawn(loaded, cell, one, self.wanted.size, numbers, [numbers]))
-            seconds.append((perf_counter() - before) / len(numbers))
-        pairs = zip(seconds[::2], seconds[1::2], strict=True)
-        times = 1.0 if cell.how == "base" else median(one / base for one, base in pairs)
-        return {"seconds": figure(median(seconds[::2])), "times": figure(times)}

@@ -9,22 +9,24 @@ from diffgen.commands.sweeps import figure
 ROWS = {
     "base": "base, without a map",
     "given": "image from map",
-    "both": "image from {pair}",
+    "pair": "image from {pair}",
     "other": "image from {other} alone",
     "lacon": "image under the late constraint",
     "channels": "image from map as channels",
-    "joint": "both drawn, image against its map",
-    "shuffled": "both drawn, image against the next one's map",
+    "joint": "drawn together, image against its map",
+    "shuffled": "drawn together, image against the map of the next one of its class",
     "maps": "map from picture",
     "untold": "map from picture, no class told",
-    "constant": "best constant map",
-    "constants": "best constant map of each picture",
+    "constant": "best constant depth",
+    "constants": "best constant depth of each picture",
+    "fixed": "best fixed map",
+    "fixed_class": "best fixed map of each class",
     "real": "real pictures",
 }
 """Titles of the table's rows, in their order."""
-DRAWN = ("base", "given", "both", "lacon", "channels", "joint")
+DRAWN = ("base", "given", "pair", "lacon", "channels", "joint")
 """Rows of a cell's own images."""
-FIXED = ("real", "constant", "constants")
+FIXED = ("real", "constant", "constants", "fixed", "fixed_class")
 """Rows in which nothing is drawn: seeds don't matter."""
 FIGURES = ("fidelity", "abs_rel", "delta1", "first", "control", *SCORES, "seconds", "times")
 TITLES = {
@@ -74,13 +76,14 @@ def markdown(sweep: Mapping[str, Any]) -> Iterator[str]:
     pictures = "a held-out picture" if sweep["held_out"] else "a picture the model was trained on"
     yield (
         f"Fidelity is of {sweep['counts']['images']} images, each against the map of {pictures}, "
-        "or where both are drawn against the map drawn with it. Maps in images are read from the "
-        "pixels, never by the joint model; those drawn from pictures are held against the exact "
-        "ones. AbsRel: mean |d - d*| / d*; delta1: share of pixels with "
-        "max(d / d*, d* / d) < 1.25; of depth d from 1 to 10. Beside fidelity that of the first "
-        f"{again} alone, as control: the same against the same maps, but drawn from that of the "
-        "next picture. Seconds are medians of small batches; times the base is of the same images, "
-        "drawn by turns."
+        "or where they are drawn together against the map drawn with it. Maps in images are read "
+        "from the pixels, never by the joint model; those drawn from pictures are held against the "
+        "pictures' maps. AbsRel: mean |d - d*| / d*; delta1: share of pixels with "
+        "max(d / d*, d* / d) < 1.25; of depth d from 1 to 10. The best constant depths and fixed "
+        "maps are the best for these very pictures, which flatters them. Beside fidelity that of "
+        f"the first {again} alone, as control: the same against the same maps, but drawn from that "
+        "of the next picture. Seconds are medians of small batches; times the base is of the same "
+        "images, drawn by turns."
     )
     yield (
         f"Classes: {sweep['labels']}. FID is to other real pictures than those of the maps. "

@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from diffgen.commands.sweeps import Figure
-from diffgen.config.joint_eval import JointEvalConfig
-from diffgen.config.lacon_sweep import LaconSweepConfig
 from diffgen.config.stored import read_json
 from diffgen.errors import UserError
 from diffgen.training.run_folder import flatten
@@ -20,6 +18,16 @@ FREE = (
     *("device", "batch_size"),
 )
 """Settings that may differ between sweeps of two models."""
+
+
+class Claiming(Protocol):
+    """The configuration of a sweep that a claim may be made from, of several models."""
+
+    source: str
+    also: list[Path]
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """Its settings, for JSON."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def finished(
-    config: LaconSweepConfig | JointEvalConfig,
+    config: Claiming,
     size: str,
     weights: str,
     name: str = "sweep.json",

@@ -3,20 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any, cast
 
 from torch import Tensor
 
 from diffgen.commands.bench import Bench
 from diffgen.commands.condition_kinds import own_size
-from diffgen.commands.drawing import Plan, drawn, read_drawn
-from diffgen.commands.drawn_classes import AS_CONDITIONS, IN_TURN, same_classes
+from diffgen.commands.costs import cost
+from diffgen.commands.drawing import Plan, as_conditions, read_drawn
 from diffgen.commands.evaluate import Scored, score_on
-from diffgen.commands.lacon_sweep.wanted import Wanted
+from diffgen.commands.lacon_sweep.wanted import AGAIN, Wanted
 from diffgen.commands.parts import Parts
-from diffgen.commands.sweeps import figure, over
+from diffgen.commands.sweeps import over
 from diffgen.config.base import parse_size
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.lacon_sweep import LaconCellConfig
@@ -27,12 +25,6 @@ from diffgen.lacon.fidelity import colour_error
 from diffgen.lacon.load import ending, load_aligner
 from diffgen.lacon.losses import Aligned
 from diffgen.metrics.reader import load_reader
-from diffgen.sampling.batches import labels_in_turn
-
-AGAIN = 64
-"""Images that are drawn once more: with other noise, and under another picture's map."""
-TIMED, PAIRS = 16, 3
-"""Images that are drawn by turns with and without a constraint for its cost, and how often."""
 
 
 class Scorer:
@@ -65,10 +57,7 @@ class Scorer:
                 self.maps[name] = one.condition.shrink(one.maps, own).to(pipe.device)
                 if group.main:
                     self.real[name] = both(one.fidelity(wanted.pictures, self.reader))
-        _, other = self.bench.real(self.count, names)
-        self.labels, self.rule = (same_classes(other, names) if other else []), AS_CONDITIONS
-        if not self.labels:
-            self.labels, self.rule = labels_in_turn(self.count, len(names)), IN_TURN
+        self.labels, self.rule = as_conditions(self.bench, self.count, names)
 
     def __call__(self, config: EvaluateConfig, parts: Path) -> Scored:
         """The evaluation of a cell, and beside its figures those of its constraint."""
@@ -84,7 +73,10 @@ class Scorer:
         with group.together():
             if group.main:
                 images = scored.readings.images.pictures
-                measured = self.measured(cell, images, again, control) | self.cost(cell, plan)
+                measured = self.measured(cell, images, again, control)
+                unguided = cell.model_copy(update={"late": None})
+                free = self.plan(unguided) if cell.late else None
+                measured |= cost(self.bench, cell, plan, free, self.count)
                 return scored._replace(content={**scored.content, "measured": measured})
         return scored
 
@@ -134,23 +126,6 @@ class Scorer:
             "again": len(again),
             "until": until,
         }
-
-    def cost(self, cell: LaconCellConfig, plan: Plan) -> dict[str, Any]:
-        """Seconds an image of the same few under ``plan``, and how many times the unguided ones'.
-
-        They are drawn by turns: a machine's speed may change from one cell to the next, hardly
-        from one batch to the next.
-        """
-        numbers = range(min(TIMED, cell.batch_size, self.count))
-        free, loaded = self.plan(cell.model_copy(update={"late": None})), self.bench.model(cell)
-        seconds = []
-        for one in (plan, free) * PAIRS:
-            before = perf_counter()
-            list(drawn(loaded, cell, one, self.wanted.size, numbers, [numbers]))
-            seconds.append((perf_counter() - before) / len(numbers))
-        pairs = zip(seconds[::2], seconds[1::2], strict=True)
-        times = median(guided / unguided for guided, unguided in pairs) if cell.late else 1.0
-        return {"seconds": figure(median(seconds[::2])), "times": figure(times)}
 
 
 def both(values: list[float]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from diffgen.metrics.reader import MIN_SIDE, Reader
 
 SEEN = ("mask", "depth")
 """Maps of the data that the embedded reader reads from pictures."""
+AGAIN = 64
+"""Images that are drawn once more: with other noise, and under another picture's map."""
 BATCH = 64
 """Pictures that are read at once."""
 

@@ -1,10 +1,10 @@
-"""AbsRel, delta1 and the best constant, by hand."""
+"""AbsRel, delta1, the best constant and the best fixed map, by hand."""
 
 import pytest
 import torch
 
-from diffgen.joint.figures import abs_rel, best_constant, delta1, depth_of
 from diffgen.lacon.conditions import DEPTH
+from diffgen.metrics.depth import abs_rel, best_constant, best_fixed, delta1, depth_of
 
 
 def depth(*rows: list[float]) -> torch.Tensor:
@@ -40,3 +40,21 @@ def test_no_constant_has_a_smaller_abs_rel():
     least = abs_rel(torch.full_like(wanted, best_constant(wanted)), wanted).mean()
     for constant in torch.linspace(1, 10, 181).tolist():
         assert least <= abs_rel(torch.full_like(wanted, constant), wanted).mean() + 1e-6
+
+
+def test_the_best_fixed_map_is_the_best_constant_of_each_pixel():
+    wanted = 1 + 9 * torch.rand(7, 1, 2, 3, generator=torch.Generator().manual_seed(1))
+    fixed = best_fixed(wanted)
+    assert fixed.shape == (1, 1, 2, 3)
+    for y in range(2):
+        for x in range(3):
+            assert float(fixed[0, 0, y, x]) == best_constant(wanted[..., y : y + 1, x : x + 1])
+    assert (
+        abs_rel(fixed, wanted).mean()
+        < abs_rel(torch.full_like(wanted, best_constant(wanted)), wanted).mean()
+    )
+
+
+def test_the_best_fixed_map_of_one_picture_is_the_picture():
+    wanted = depth([8.0, 1.0, 3.0])
+    assert torch.equal(best_fixed(wanted), wanted)

@@ -1,4 +1,5 @@
-"""Figures of depth, as depth estimation states them (Eigen et al. 2014), and the constant to beat.
+"""Figures of depth, as depth estimation states them (Eigen et al. 2014), and what is to beat:
+a depth, or a map, that is the same for all pictures.
 
 Depth is positive, (B, 1, H, W), the wanted one exact. AbsRel: mean |d - d*| / d*; delta1: the share
 of pixels with max(d / d*, d* / d) < 1.25.
@@ -29,10 +30,17 @@ def delta1(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def best_constant(wanted: Tensor) -> float:
-    """The constant depth whose AbsRel, a mean over all of ``wanted``, is least.
+    """The depth whose AbsRel is least where it stands for every pixel of every picture."""
+    return float(best_fixed(wanted.reshape(-1, 1, 1, 1)))
 
-    sum |c - d*| / d* is least at the median of d* where each counts by 1 / d*.
+
+def best_fixed(wanted: Tensor) -> Tensor:
+    """The map (1, 1, H, W) whose AbsRel, a mean over all of ``wanted``, is least.
+
+    At each pixel sum_n |c - d*_n| / d*_n is least at the median of d*_n where each counts by
+    1 / d*_n.
     """
-    depth, _ = wanted.double().flatten().sort()
+    depth, _ = wanted.double().sort(dim=0)
     counted = (1 / depth).cumsum(0)
-    return float(depth[torch.searchsorted(counted, counted[-1:] / 2)])
+    middle = (counted < counted[-1:] / 2).sum(0, keepdim=True)
+    return depth.gather(0, middle).to(wanted)

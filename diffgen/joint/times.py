@@ -13,8 +13,8 @@ def draw_times(
 ) -> Tensor:
     """(2,) times of an image and of its condition in [0, 1], 0: a clean one, which is not learnt.
 
-    Independent: the condition's uniform, the image's too in ``uniform`` of the samples (UniCon: all)
-    and else as the model's own training draws it; but one of them is clean in ``clean``.
+    Independent: the condition's uniform; the image's too in ``uniform`` of the samples (UniCon:
+    all), else as the model's own training draws it; but one of them is clean in ``clean``.
     Correlated: in half of the samples both are the same, drawn as the model's own training draws
     them; else one is drawn so and the other is small. Only these shares are JointDiT's: its density
     of small times is not published in a form we could confirm, here they are squares of uniform

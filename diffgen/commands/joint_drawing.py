@@ -9,7 +9,7 @@ from diffgen.commands.joint_given import GivenFiles
 from diffgen.commands.joint_named import own_conditions, renamed
 from diffgen.commands.load import Loaded
 from diffgen.config.base import parse_size
-from diffgen.config.joint_given import adapters_place
+from diffgen.config.joint_given import Request, adapters_place, taken_in_turn
 from diffgen.config.joint_sample import JointSampleConfig
 from diffgen.errors import UserError
 from diffgen.files import weights_digest, write_file
@@ -20,6 +20,9 @@ from diffgen.joint.pipeline import JointPipeline
 from diffgen.sampling.batches import labels_in_turn, set_up
 from diffgen.sampling.folder import SampleFolder
 from diffgen.sampling.labels import file_name
+
+LONGEST = 150
+"""Of a given file's name in those that are written [bytes]; file systems take 255 in all."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +112,31 @@ def dealt(config: JointSampleConfig, loaded: Loaded, sizes: list[str]) -> list[l
     """Every pair of the run, in the batches they are drawn in."""
     source, count = loaded.source, config.count()
     labels = labels_in_turn(count, source.num_classes, config.labels_told(source))
+    stems = [stem for one in config.requests()[:1] for stem in given_stems(one, count)]
 
     def pair(size: str, k: int) -> Pair:
         name = file_name(source.every_name, labels[k])
-        return Pair(f"{name}-seed{config.seed}-{k:05d}.png", size, name, labels[k], k)
+        told = [name] if not stems or labels[k] < source.num_classes else []
+        parts = [*(stems and [stems[k % len(stems)]]), *told, f"seed{config.seed}", f"{k:05d}"]
+        return Pair("-".join(parts) + ".png", size, name, labels[k], k)
 
     return [
         [pair(size, k) for k in numbers]
         for size in sizes
         for numbers in cut(count, config.batch_size)
     ]
+
+
+def given_stems(request: Request, count: int) -> list[str]:
+    """What file names say of each of the files that ``count`` drawings take in turn.
+
+    Their paths in the folder that is given, without suffixes; folders are joined by "_", and what
+    would be too long for a file system is cut, as names differ by their numbers anyway.
+    """
+    folder = request.path if request.path.is_dir() else request.path.parent
+    files = taken_in_turn(request.path, count)
+    stems = ("_".join(file.relative_to(folder).with_suffix("").parts) for file in files)
+    return [stem.encode(errors="ignore")[:LONGEST].decode(errors="ignore") for stem in stems]
 
 
 def draw_batch(drawing: Drawing, batch: list[Pair]) -> None:

@@ -1,5 +1,7 @@
 """What joint generation has learnt: a picture beside its training, and a measure at its end."""
 
+import json
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from tqdm import tqdm
 from diffgen.commands.beside import Training, size_of
 from diffgen.commands.joint_drawers import ChannelsDrawer, Drawer, JointDrawer, Pairs
 from diffgen.commands.next_command import next_command
-from diffgen.config.joint import JointConfig
+from diffgen.config.joint import CHANNELS_SUFFIX, FOLDER, JointConfig
 from diffgen.config.sampling import SamplingConfig
 from diffgen.data.pixels import to_pil, to_uint8
 from diffgen.data.source import build_images
@@ -119,6 +121,20 @@ def report(training: Training[JointConfig], pairs: Pairs, drawer: Drawer, seen: 
     print(closing(training, drawer, content))
 
 
+def reported(training: Training[JointConfig], drawer: Drawer, seen: int) -> bool:
+    """Whether a report of a training of ``seen`` images is there; if so, it is printed."""
+    file = training.settled.out / "report.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["images_seen"] != seen or not (training.settled.out / drawer.kind).is_dir():
+            return False
+        told = closing(training, drawer, content)
+    except (OSError, ValueError, KeyError, TypeError):  # cut off, or none of ours: written anew
+        return False
+    print(f"finished before; {file} is there\n{told}")
+    return True
+
+
 def training_seconds(lines: Iterable[Mapping[str, Any]]) -> float:
     """Wall-clock time of a training, by the speeds in the lines of its log.
 
@@ -150,7 +166,7 @@ def closing(training: Training[JointConfig], drawer: Drawer, content: dict[str, 
     """What was measured, where everything is, and what to do next."""
     settled, name = training.settled, drawer.condition.name
     told = drawer.told(f"{content['num_images']} {content['pictures']} pictures")
-    lines = ["", f"{told}: not measured, as it cannot be found there"]
+    lines = ["", f"not measured here: {name} cannot be found in pictures without a reader"]
     if "own" in content:
         better = "higher" if content["higher_is_better"] else "lower"
         lines = [
@@ -162,10 +178,15 @@ def closing(training: Training[JointConfig], drawer: Drawer, content: dict[str, 
         lines.append("these data set no pictures apart: on others it may be worse")
     places = {drawer.kind: drawer.kind, "figures": "report.json", "pictures": "samples"}
     lines += [f"{title:10}{settled.out / place}" for title, place in places.items()]
+    pair = settled.config.pair
     if isinstance(drawer, JointDrawer):
         known = condition_of(drawer.adapter)  # as sample/joint.py knows it, by its name alone
         coloured = known.channels == 3 and known.find is not None
         files = "PICTURE.png --given-from picture" if coloured else "MAP.png"
         given = f"--given {name}={files}"
         lines += ["", "next", *next_command(settled, name, "sample/joint.py", "adapters", given)]
+    elif pair not in (FOLDER, OUTLINE.name):  # no condition of the evaluation
+        name, given = name + CHANNELS_SUFFIX, f"--conditions {shlex.quote(pair)}"
+        lines += ["", "next, beside the adapter and the late constraint that it is compared with"]
+        lines += next_command(settled, name, "eval/joint.py", "adapters", given)
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from torch import nn
 
 from diffgen.commands.beside import Training, encoder, known_labels, tell_size, train_beside
 from diffgen.commands.condition_files import BLACK, WHITE
-from diffgen.commands.joint_report import build_pairs, draw_sheet, drawer_of, report
+from diffgen.commands.joint_report import build_pairs, draw_sheet, drawer_of, report, reported
 from diffgen.commands.load import load_pipeline
 from diffgen.config.beside import Settled
 from diffgen.config.command_line import load
@@ -20,6 +20,7 @@ from diffgen.config.train import TrainConfig
 from diffgen.data.hub import HubStream
 from diffgen.data.paired import PairedImages
 from diffgen.data.source import ImageSource, build_images
+from diffgen.errors import UserError
 from diffgen.files import write_folder
 from diffgen.joint.adapter import JointAdapter
 from diffgen.joint.channels import ChannelsObjective, widened
@@ -74,6 +75,7 @@ def run(training: Training[JointConfig]) -> None:
         if training.group.main:
             pairs = build_pairs(training, built.data, built.objective)
     state = training.begin(built.trained, built.data, backbone)
+    before = state.seen
     if training.group.main:
         averaged = copy.deepcopy(built.trained).requires_grad_(False).eval()
         if isinstance(averaged, JointAdapter):
@@ -86,6 +88,8 @@ def run(training: Training[JointConfig]) -> None:
         draw_sheet(pairs, drawer, target)
 
     def finish() -> None:
+        if state.seen == before and reported(training, drawer, state.seen):
+            return
         averaged.load_state_dict(state.ema.preview.weights)
         write_folder(training.settled.out / drawer.kind, averaged.save_pretrained)
         preview(state)
@@ -103,6 +107,7 @@ def build(training: Training[JointConfig]) -> Built:
     settled, condition, device = training.settled, training.condition, training.accelerator.device
     config = settled.config
     data = MappedData(images_of(settled, condition), config.seed, condition)
+    check_maps(data, condition)
     pipe = load_pipeline(config.source, config.device, vae=config.vae).pipe
     model = pipe.transformer.requires_grad_(False)
     set_seed(config.seed)
@@ -123,6 +128,15 @@ def build(training: Training[JointConfig]) -> Built:
         **common, times=config.times, joint_dropout=config.joint_dropout, tally=tally
     )
     return Built(data, pipe, adapter, Joined(model, adapter), objective, tally)
+
+
+def check_maps(data: MappedData, condition: Condition) -> None:
+    """Raises UserError: neither has the data maps of ``condition``, nor do pictures tell them."""
+    if data.stored is None and condition.find is None:
+        raise UserError(
+            f"pair: {condition.name} cannot be found in pictures; it needs data that brings it, or "
+            "--pair-path DIR, a folder of its maps, with --data.kind folder"
+        )
 
 
 def build_adapter(training: Training[JointConfig], model: DiT) -> JointAdapter:

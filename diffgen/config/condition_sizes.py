@@ -18,15 +18,26 @@ MAX_PIXELS: int = StoredImagesConfig.model_fields["max_pixels"].default
 
 
 def file_problems(
-    said: str, files: Sequence[Path], source: Source, sizes: Sequence[tuple[int, int]]
+    said: str,
+    files: Sequence[Path],
+    source: Source,
+    sizes: Sequence[tuple[int, int]],
+    remedy: str | None = None,
 ) -> Iterator[str]:
-    """The first complaint about images that cannot be read, or would be stretched."""
-    found = (problem for file in files for problem in _problems(said, file, source, sizes))
+    """The first complaint about images that cannot be read, or would be stretched.
+
+    ``remedy``: what to do about the latter; None: to crop them, or to ask for another size.
+    """
+    found = (problem for file in files for problem in _problems(said, file, source, sizes, remedy))
     yield from islice(found, 1)
 
 
 def _problems(
-    said: str, file: Path, source: Source, sizes: Sequence[tuple[int, int]]
+    said: str,
+    file: Path,
+    source: Source,
+    sizes: Sequence[tuple[int, int]],
+    remedy: str | None,
 ) -> Iterator[str]:
     if not file.is_file():
         yield f"{said}{file} {'is no file' if file.exists() else 'does not exist'}"
@@ -45,10 +56,11 @@ def _problems(
     for size in sizes:
         if not same_shape(shape, size):
             near = nearest_size(shape, size, source.factor * source.patch_size)
-            other = f", or ask for --size {near[0]}x{near[1]}" if near else ""
+            other = f", or ask for --size {near[0]}x{near[1]} (height x width)" if near else ""
+            advice = remedy or f"crop it to that shape{other}"
             yield (
                 f"{said}{file} is {written}, which would be stretched to {size[0]}x{size[1]}; "
-                f"crop it to that shape{other}"
+                f"{advice}"
             )
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from diffgen.config.constraints import ALIGNED, aligners_place, missing_aligner, name_problems
 from diffgen.config.evaluate import EvaluateConfig
@@ -22,6 +22,20 @@ How = Literal["base", "given", "joint", "lacon", "channels"]
 """How the images of a cell are drawn: without a map; from maps that are given; together with their
 maps; from maps, under a late constraint or as further channels of the model."""
 Baseline = Literal["lacon", "channels"]
+
+
+def _known_baselines(value: Any) -> Any:
+    if value in ("none", ["none"]):
+        return []
+    known = get_args(Baseline)
+    for name in value if isinstance(value, list) else []:
+        if name not in known:
+            raise ValueError(f"{name!r} is not one of {', '.join(known)}; none is for neither")
+    return value
+
+
+Baselines = Annotated[list[Baseline], BeforeValidator(_known_baselines)]
+"""With ``none`` for an empty list."""
 
 
 class JointCellConfig(EvaluateConfig):
@@ -48,10 +62,10 @@ class JointEvalConfig(SweepConfig):
     too."""
     adapters: Path | None = None
     """Folder with an adapter's folder for each condition; none: the model's own, RUN/joint."""
-    baselines: list[Baseline] = Field(default=["lacon", "channels"])
+    baselines: Baselines = Field(default=["lacon", "channels"])
     """What they are compared with, separated by commas: lacon, the late constraint at scale 1 by an
     aligner, see train/lacon.py; channels, the map as further channels of the model, see
-    train/joint.py --method channels; [] for neither."""
+    train/joint.py --method channels; none, or []: with neither."""
     aligners: Path | None = None
     """Folder with an aligner's folder for each condition; none: the model's own, RUN/aligners."""
     guidance: GuidanceConfig = CFGConfig()
@@ -71,7 +85,8 @@ class JointEvalConfig(SweepConfig):
     pictures: int = Field(default=8, ge=1, le=64)
     """Images of every cell that the picture grid shows, the first ones [count]."""
     out: Path = Path("joint-eval")
-    """Folder for joint.json, joint.md, grid.png and the cells."""
+    """Folder for joint.json, joint.md, grid.png and the cells. Cells there of other settings are
+    drawn anew in their place, which is told: to keep them, name another folder."""
     evidence: Path | None = None
     """JSON file for the claim that each is drawn well from the other, with its verdict, see
     docs/evidence.md; none: it is not written."""

@@ -145,12 +145,28 @@ def adapters_place(given: Path | None, source: Source, name: str) -> Path:
         ) from None
 
 
-def missing_adapter(field: str, name: str, place: Path, source: str) -> Iterator[str]:
+def own_place(source: Source, name: str) -> Path | None:
+    """Where ``train/joint.py`` puts the adapters of ``source``, called ``name``; None: nowhere."""
+    try:
+        return joint_folder(source, name)
+    except UserError:
+        return None
+
+
+def missing_adapter(
+    field: str, name: str, place: Path, source: str, own: Path | None = None
+) -> Iterator[str]:
     """The complaint about a condition without an adapter in ``place``.
 
-    ``source``: what the user calls the model.
+    ``source``: what the user calls the model; ``own``: where ``train/joint.py`` puts its adapters.
     """
     if (place / name / "adapter" / "config.json").is_file():
+        return
+    if (place / "adapter" / "config.json").is_file():
+        yield f"adapters: {place} is an adapter itself; give its parent folder, {place.parent}"
+        return
+    if own is not None and (own / name / "adapter" / "config.json").is_file():
+        yield f"{field}: no adapter for {name} in {place}, but one in {own}; leave out --adapters"
         return
     if name in PAIRS:
         yield (

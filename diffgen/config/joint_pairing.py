@@ -1,4 +1,4 @@
-"""Whether the files of several folders that a joint drawing is given belong together."""
+"""Whether the folders that a joint drawing is given go with each other, and with its own."""
 
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -48,3 +48,19 @@ def pairing_problems(named: dict[str, list[tuple[str, Path]]], count: int) -> It
                     f"here and {there or 'missing'} there"
                 )
                 return
+
+
+def crossing_out(named: dict[str, list[tuple[str, Path]]], out: Path) -> Iterator[str]:
+    """The first complaint about a folder, by option, that ``out`` is, holds or lies in.
+
+    What is written there would be taken for given by the next run, or be written over it.
+    """
+    own = out.resolve()
+    for field, pairs in named.items():
+        for name, path in pairs:
+            folder = path.resolve()
+            if not folder.is_dir() or not (own.is_relative_to(folder) or own in folder.parents):
+                continue
+            place = "is" if own == folder else "holds" if own in folder.parents else "lies in"
+            yield f"out: {out} {place} the folder {field} as {name}, {path}; choose another"
+            return

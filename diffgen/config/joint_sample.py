@@ -16,10 +16,11 @@ from diffgen.config.joint_given import (
     JointGivenConfig,
     adapters_place,
     missing_adapter,
+    own_place,
     parted,
     taken_in_turn,
 )
-from diffgen.config.joint_pairing import pairing_problems
+from diffgen.config.joint_pairing import crossing_out, pairing_problems
 from diffgen.config.process import solver_problems
 from diffgen.config.sampling import (
     Device,
@@ -120,11 +121,12 @@ class JointSampleConfig(JointGivenConfig, SamplingConfig):
     def _file_problems(self, source: Source) -> Iterator[str]:
         """Yield conditions without an adapter, and files that cannot be used."""
         place = adapters_place(self.adapters, source, self.source)
+        own = own_place(source, self.source)
         named = {"given": parted(self.given), "known": parted(self.known)}
         for name in self.conditions():
             field = "given" if name in dict(named["given"]) else "want"
             if ":" not in name:  # of a user's own module, whose condition tells its name
-                yield from missing_adapter(field, name, place, self.source)
+                yield from missing_adapter(field, name, place, self.source, own)
         drawn = [parse_size(size) for size in self.size] or [source.sample_size]
         for field, pairs in named.items():
             for name, path in pairs:
@@ -132,15 +134,24 @@ class JointSampleConfig(JointGivenConfig, SamplingConfig):
                 if not files:
                     kinds = ", ".join(sorted(IMAGE_SUFFIXES))
                     yield f"{field}: {name}={path} holds no images ({kinds})"
-                yield from file_problems(f"{field}: {name}=", files, source, drawn)
+                remedy = "make the mask the shape of the map" if field == "known" else None
+                yield from file_problems(f"{field}: {name}=", files, source, drawn, remedy)
         yield from pairing_problems(named, self.count())
+        yield from crossing_out(named, self.out)
 
 
 def contradictions(config: JointGivenConfig) -> Iterator[str]:
     """Complaints about what is given and wanted that do not fit each other."""
     conditions, given = config.conditions(), [name for name, _ in parted(config.given)]
     known = [name for name, _ in parted(config.known)]
-    if not conditions:
+    if not conditions and given:
+        yield "given: image alone takes no adapter; name a condition, for example --want depth"
+    elif not conditions and config.want:
+        yield (
+            "want: image alone needs no adapter (sample/generate.py draws it); name a condition, "
+            "for example --want image,depth"
+        )
+    elif not conditions:
         yield "want: name one condition or more, for example --want image,depth"
     for field, names in (("given", given), ("known", known)):
         for name in sorted({name for name in names if names.count(name) > 1}):

@@ -37,6 +37,9 @@ class PairedImages(Folder):
         background: what transparent parts of a partner show.
         grey: the partners are maps of one channel; a coloured one counts as damaged.
 
+    A damaged partner that comes up under ``on_error: raise`` raises UserError, not DamagedImage: it
+    says itself what passes over its image.
+
     Raises:
         UserError: what ``Folder`` and ``partners_of`` refuse, or partners of other sizes; damaged
             ones under ``on_error: raise``.
@@ -59,14 +62,24 @@ class PairedImages(Folder):
         self._latest: tuple[int, Image.Image] | None = None
 
     def open(self, index: int) -> Image.Image:
-        """Image ``index`` as RGB. Raises DamagedImage, naming it, or its partner."""
+        """Image ``index`` as RGB. Raises DamagedImage, naming it, or its partner; see above."""
         image, partner = super().open(index), self.partners[index]
+        try:
+            self._latest = (index, self._opened(partner))
+        except DamagedImage as damage:
+            if self.config.on_error == "skip":
+                raise
+            remedy = "mend it, or pass over its image with --data.on-error skip"
+            raise UserError(f"{damage}; {remedy}") from None
+        return image
+
+    def _opened(self, partner: Path) -> Image.Image:
         try:
             picture = decode(partner, self.background, self.config.max_pixels)
         except Damaged as damage:
-            raise DamagedImage(f"{partner} is not a readable image: {damage}") from None
-        self._latest = (index, greyed(picture, partner) if self.grey else picture)
-        return image
+            said = f"pair_path: {partner} is not a readable image: {damage}"
+            raise DamagedImage(said) from None
+        return greyed(picture, partner) if self.grey else picture
 
     def maps(self, index: int) -> dict[str, Tensor]:
         """``pair``, (3, H, W) fp32 in [-1, 1], the partner of image ``index``, centre-cropped."""
@@ -96,8 +109,8 @@ def greyed(picture: Image.Image, path: Path) -> Image.Image:
     apart = int((channels.amax(dim=0) - channels.amin(dim=0)).max())
     if apart > NOTICED:
         raise DamagedImage(
-            f"{path} is a colour image (its channels differ by up to {apart} levels), but a map "
-            "of one channel is to be grey"
+            f"pair_path: {path} is a colour image (its channels differ by up to {apart} levels), "
+            "but a map of one channel is to be grey"
         )
     return picture.convert("L").convert("RGB")
 
@@ -133,9 +146,8 @@ def partners_of(files: Sequence[Path], images: Path, folder: Path) -> list[Path]
         extra -= {path.relative_to(images).with_suffix("") for path in image_files(images)}
     if extra:
         unknown = [str(found[name]) for name in sorted(extra)]
-        raise UserError(
-            f"pair_path: {len(unknown):,} pictures are of no image in {images}: {_first(unknown)}"
-        )
+        which = "1 picture is" if len(unknown) == 1 else f"{len(unknown):,} pictures are"
+        raise UserError(f"pair_path: {which} of no image in {images}: {_first(unknown)}")
     return [found[name] for name in names]
 
 
@@ -157,9 +169,10 @@ def check_sizes(images: Sequence[Path], partners: Sequence[Path], max_pixels: in
             if len(set(found)) > 1
         ]
     if apart:
-        raise UserError(
-            f"pair_path: {len(apart):,} pictures are not as large as their images: {_first(apart)}"
-        )
+        which = f"{len(apart):,} pictures are not as large as their images"
+        if len(apart) == 1:
+            which = "1 picture is not as large as its image"
+        raise UserError(f"pair_path: {which}: {_first(apart)}")
 
 
 def upright_size(path: Path, max_pixels: int) -> str:

@@ -21,6 +21,8 @@ def check_given(given: Mapping[str, Given], conditions: Mapping[str, Condition])
     for name, one in given.items():
         if name not in names:
             raise ValueError(f"given: {name!r} is not one of {', '.join(names)}")
+        if not isinstance(one, Given):
+            raise ValueError(f"given: {name} is a {type(one).__name__}; give Given(maps)")
         one.check_kind(name, conditions.get(name))
 
 

@@ -35,11 +35,20 @@ def load_adapter(
     Raises:
         UserError: there is none, it is damaged, or it belongs to another model or condition.
     """
+    place = Path(folder)
+    if not (place / "adapter").exists() and (place.parent / "adapter" / "config.json").is_file():
+        raise UserError(
+            f"{field}: {place.parent} is an adapter itself; give its parent folder, "
+            f"{place.parent.parent}"
+        )
     adapter = load_beside(JointAdapter, folder, model, field, "adapter", "train/joint.py")
     stated = adapter.config.condition
     asked = condition.name if isinstance(condition, Condition) else condition
     if asked not in (None, stated):
-        raise UserError(f"{field}: {folder} is an adapter of {stated}, but {asked} is asked for")
+        advice = f"; rename the folder to {stated}" if place.name != stated else ""
+        raise UserError(
+            f"{field}: {folder} is an adapter of {stated}, but {asked} is asked for{advice}"
+        )
     if isinstance(condition, Condition):
         if not tells(adapter, condition):
             raise UserError(

@@ -39,6 +39,9 @@ class Given:
     """(B or 1, 1, H, W), 1 where it is kept, 0 where it is drawn anew; None: as ``course`` says."""
 
     def __post_init__(self) -> None:
+        for part, x in (("maps", self.maps), ("known", self.known)):
+            if not isinstance(x, Tensor) and (part, x) != ("known", None):
+                raise ValueError(f"{part} must be a tensor, not a {type(x).__name__}")
         if self.maps.ndim != 4 or not self.maps.numel():
             raise ValueError(f"maps must be (B, channels, H, W), not {tuple(self.maps.shape)}")
         if not self.maps.is_floating_point():
@@ -118,9 +121,16 @@ class JointOutput:
     """The conditions themselves."""
 
     def pil(self, name: str = IMAGE) -> list[Image.Image]:
-        """The images, or the maps of a condition, as 8-bit pictures; maps of 1 channel are grey."""
+        """The images, or the maps of a condition, as 8-bit pictures; maps of 1 channel are grey.
+
+        Raises:
+            ValueError: there are no such maps.
+        """
         if name == IMAGE:
             return as_pil(self.images)
+        if name not in self.conditions:
+            there = ", ".join((IMAGE, *self.conditions))
+            raise ValueError(f"name: {name!r} is not one of {there}")
         return as_pil(self.conditions[name], self.kinds[name])
 
 
@@ -150,7 +160,8 @@ def common_size(
     for name, size in sizes.items():
         if size != wanted:
             raise ValueError(
-                f"given: {name} is {size[0]}x{size[1]}, but {first} {wanted[0]}x{wanted[1]}"
+                f"given: {name} is {size[0]}x{size[1]}, but {first} {wanted[0]}x{wanted[1]} "
+                "(height x width)"
             )
     for name, asked, side in zip(("height", "width"), (height, width), wanted, strict=True):
         if asked not in (None, side):

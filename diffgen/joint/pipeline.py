@@ -64,7 +64,7 @@ class JointPipeline:
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | Path,
-        conditions: Sequence[str],
+        conditions: str | Sequence[str],
         adapters: str | Path | None = None,
         device: str | torch.device | None = None,
         **kwargs: Any,
@@ -73,7 +73,7 @@ class JointPipeline:
 
         Args:
             pretrained_model_name_or_path: run folder, pipeline folder or hub id of the model.
-            conditions: their names, as in ``RUN/joint``.
+            conditions: their names, or a single one, as in ``RUN/joint``.
             adapters: folder that holds a folder of each; None: where ``train/joint.py`` puts them.
             device: where to compute; None: the CPU.
             kwargs: as for ``DiffGenPipeline.from_pretrained``.
@@ -87,7 +87,8 @@ class JointPipeline:
             pipe.to(device)
         given = None if adapters is None else Path(adapters)
         place, model = adapters_place(given, resolve(source), source), pipe.transformer
-        found = [load_adapter(place / name, model, "conditions", name) for name in conditions]
+        names = [conditions] if isinstance(conditions, str) else conditions
+        found = [load_adapter(place / name, model, "conditions", name) for name in names]
         return cls(pipe, found)
 
     @torch.no_grad()

@@ -1,11 +1,14 @@
 """What is trained beside a frozen model, on the disk, and the model each belongs to."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from diffusers import ModelMixin
+from diffusers.utils import logging
 from safetensors import SafetensorError
 
 from diffgen.config.stored import read_json
@@ -30,6 +33,29 @@ def fingerprint(model: DiT) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def silent() -> Iterator[None]:
+    """Nothing that diffusers logs is shown: what goes wrong is told by a message of one's own."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def first_sentence(error: Exception) -> str:
+    """What an error says, without the advice to programmers that follows in diffusers' errors."""
+    lines = f"{type(error).__name__}: {error}".splitlines()
+    return lines[0].split(". ")[0].rstrip(" .")
+
+
+def damaged(field: str, place: Path, reason: str) -> UserError:
+    """The complaint about the weights in ``place``."""
+    advice = "it is damaged: train it again, or copy it anew"
+    return UserError(f"{field}: {place} cannot be loaded: {reason}; {advice}")
+
+
 def load_beside(
     kind: type[Beside], folder: Path | str, model: DiT, field: str, what: str, script: str
 ) -> Beside:
@@ -52,16 +78,18 @@ def load_beside(
         missing = f"{folder} holds an unfinished {what}; the same {script} command goes on"
     read_json(place / "config.json", field, missing)  # a damaged one diffusers seeks on the hub
     try:
-        found, report = kind.from_pretrained(place, use_safetensors=True, output_loading_info=True)
+        with silent():
+            found, report = kind.from_pretrained(
+                place, use_safetensors=True, output_loading_info=True
+            )
     except (OSError, SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{field}: {place} cannot be loaded: {reason}") from None
+        raise damaged(field, place, first_sentence(error).replace(f"{place}/", "")) from None
     for keys in ("missing_keys", "unexpected_keys"):
         if report[keys]:
-            raise UserError(
-                f"{field}: {place} cannot be loaded: its weights are not those of its config.json "
-                f"({keys.replace('_', ' ')}: {', '.join(report[keys])})"
-            )
+            first, more = report[keys][0], len(report[keys]) - 1
+            others = f" and {more} more" if more else ""
+            reason = "its weights are not those of its config.json"
+            raise damaged(field, place, f"{reason} ({keys.replace('_', ' ')}: {first}{others})")
     if found.config.backbone != fingerprint(model):
         raise UserError(
             f"{field}: {folder} is the {what} of another model, or of these weights at another "

@@ -76,7 +76,7 @@ class SampleFolder:
             ) from None
         here = _deciding(json.loads(json.dumps(sidecar)))
         differing = [
-            f"  {name}: {there.get(name)} there, {here.get(name)} here"
+            "  " + _difference(name, there.get(name), here.get(name))
             for name in sorted(there.keys() | here.keys())
             if there.get(name) != here.get(name)
         ]
@@ -85,6 +85,21 @@ class SampleFolder:
                 f"out: {self.path} holds pictures drawn with other settings; choose another "
                 "--out\n" + "\n".join(differing)
             )
+
+
+class Digests(dict[str, str]):
+    """Of files, by their names."""
+
+
+def _difference(name: str, there: Any, here: Any) -> str:
+    """How two values of ``name`` differ; digests of many files would fill the screen."""
+    if isinstance(there, Digests) and isinstance(here, Digests):
+        files = [file for file in {**here, **there} if there.get(file) != here.get(file)]
+        if len(files) > 1:
+            return f"{name}: {len(files)} files differ, the first is {files[0]}"
+        name, there, here = f"{name}={files[0]}", there.get(files[0]), here.get(files[0])
+    shown = [f"{len(x)} file(s)" if isinstance(x, Digests) else x for x in (there, here)]
+    return f"{name}: {shown[0]} there, {shown[1]} here"
 
 
 def _deciding(sidecar: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +118,6 @@ def _noted(sidecar: dict[str, Any]) -> dict[str, Any]:
     for place, kind in NOTES.items():
         for number, note in enumerate(sidecar.get(place) or ()):
             name = f"{kind} {number}, {note['name']}"
-            files = note.get("files", {})
-            deciding |= {f"{name}={file}": digest for file, digest in files.items()}
+            deciding[name] = Digests(note.get("files", {}))
             deciding |= {f"{name}: {k}": v for k, v in note.items() if k not in ASIDE}
     return deciding

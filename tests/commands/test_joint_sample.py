@@ -10,6 +10,7 @@ from PIL import Image
 
 from diffgen import DiffGenPipeline
 from diffgen.commands.condition_files import ConditionFile, fitted, picture, stored_map
+from diffgen.commands.joint_drawing import LONGEST, given_stems
 from diffgen.commands.joint_given import GivenFiles, kept
 from diffgen.commands.joint_named import own_conditions, renamed
 from diffgen.config.joint_sample import JointSampleConfig
@@ -134,6 +135,20 @@ class TestGiven:
             64
         }
         assert list(masks["files"]) == ["masks/0.png"]
+
+
+def test_names_of_given_files_are_their_paths_in_the_folder_cut_to_what_fits(tmp_path):
+    (tmp_path / "cats").mkdir()
+    for name in ("cats/a.b.png", "z" * 200 + ".png", "é" * 100 + ".png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+
+    def stems(path: Path, count: int) -> list[str]:
+        (request,) = JointSampleConfig(source="run", given=[f"depth={path}"]).requests()
+        return given_stems(request, count)
+
+    assert stems(tmp_path, 5) == ["cats_a.b", "z" * LONGEST, "é" * (LONGEST // 2)]
+    assert stems(tmp_path, 1) == ["cats_a.b"]
+    assert stems(tmp_path / "cats/a.b.png", 5) == ["a.b"]
 
 
 class TestConditionsOfOnesOwn:

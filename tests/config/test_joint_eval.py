@@ -105,6 +105,15 @@ def test_only_what_is_asked_for_must_be_there(run):
     assert len(missing(adapters=run / "none")) == 2
 
 
+def test_none_is_no_baseline():
+    for none in ("none", ["none"], []):
+        assert JointEvalConfig(source="x", baselines=none).baselines == []
+    said = "'{}' is not one of lacon, channels; none is for neither"
+    for name in ("none", "nope"):
+        with pytest.raises(ValidationError, match=said.format(name)):
+            JointEvalConfig(source="x", baselines=["lacon", name])
+
+
 def test_a_cell_is_told_from_others_by_how_it_is_drawn_and_by_what():
     config = JointEvalConfig(source="x", steps=7, num_images=9)
     one = config.cell("given", 3, {"depth": "a"}, {"depth": "m"})

@@ -107,8 +107,15 @@ def cases(work):
     auto = ["--guidance.kind", "autoguidance", "--guidance.guide", "run"]
     return [
         (base, "want: name one condition or more, for example --want image,depth"),
-        ([*base, "--want", "image"], "want: name one condition or more"),
-        ([*base, "--given", "image=square.png"], "want: name one condition or more"),
+        (
+            [*base, "--want", "image,image"],
+            "want: image alone needs no adapter (sample/generate.py draws it); name a condition, "
+            "for example --want image,depth",
+        ),
+        (
+            [*base, "--given", "image=square.png"],
+            "given: image alone takes no adapter; name a condition, for example --want depth",
+        ),
         ([*base, "--given", "map.png"], "given: must be NAME=PATH, for example depth=map.png"),
         ([*base, "--want", "dpeth"], "want: 'dpeth' is unknown; known are image and what has an "),
         ([*base, "--want", "dpeth"], "(depth, edge, sketches); did you mean depth?"),
@@ -119,7 +126,15 @@ def cases(work):
             "--pair mask, or name the folder they are in with --adapters",
         ),
         ([*base, "--want", "outline"], "python train/joint.py run --pair outline"),
-        ([*base, "--want", "depth", "--adapters", "empty"], "no adapter for depth in empty; train"),
+        (
+            [*base, "--want", "depth", "--adapters", "empty"],
+            "want: no adapter for depth in empty, but one in run/joint; leave out --adapters",
+        ),
+        ([*base, "--want", "mask", "--adapters", "empty"], "no adapter for mask in empty; train"),
+        (
+            [*base, "--want", "depth", "--adapters", "run/joint/depth"],
+            "adapters: run/joint/depth is an adapter itself; give its parent folder, run/joint",
+        ),
         (["some/model", "--want", "depth"], "adapters: some/model is a model of the hub; name the"),
         ([*depth, "--given", "depth=many"], "given: depth is given twice; for several pictures"),
         (
@@ -156,7 +171,7 @@ def cases(work):
         (
             [*base, "--given", "depth=wide.png"],
             "given: depth=wide.png is 32x64, which would be stretched to 32x32; crop it to that "
-            "shape, or ask for --size 16x32",
+            "shape, or ask for --size 16x32 (height x width)",
         ),
         ([*depth, "--size", "32x32", "--size", "32x64"], "or ask for --size 64x64"),
         (
@@ -169,7 +184,19 @@ def cases(work):
             "known: depth=others (2 images) does not go with depth=few (2 images): files are "
             "paired by name in their order, but number 2 is 2 here and 1 there",
         ),
-        ([*depth, "--known", "depth=wide.png"], "known: depth=wide.png is 32x64"),
+        ([*depth, "--known", "depth=wide.png"], "to 32x32; make the mask the shape of the map\n"),
+        (
+            [*base, "--given", "depth=many", "--out", "many"],
+            "out: many is the folder given as depth, many; choose another",
+        ),
+        (
+            [*base, "--given", "depth=many", "--out", "many/new/er"],
+            "out: many/new/er lies in the folder given as depth, many; choose another",
+        ),
+        (
+            [*depth, "--known", "depth=few", "--out", "."],
+            "out: . holds the folder known as depth, few; choose another",
+        ),
         ([*depth, "--size", "30x30"], "size: 30x30 is not divisible by the patch size 4"),
         (
             [*depth, "--scheduler", "heun"],

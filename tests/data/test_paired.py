@@ -14,7 +14,6 @@ from diffgen.config.beside import Settled
 from diffgen.config.data import FolderConfig
 from diffgen.config.joint import JointConfig
 from diffgen.config.source import Source
-from diffgen.data.images import DamagedImage
 from diffgen.data.loader import load_batches
 from diffgen.data.order import BatchNumbers
 from diffgen.data.paired import PairedImages
@@ -138,7 +137,9 @@ def test_a_picture_without_a_partner_is_named(folder):
 def test_a_partner_of_no_image_is_named(folder):
     picture(9).save(folder / "pairs/a/9.png")
     said = refusal(folder, classes=["b"])
-    assert said == "pair_path: 1 pictures are of no image in /images: /pairs/a/9.png"
+    assert said == "pair_path: 1 picture is of no image in /images: /pairs/a/9.png"
+    picture(9).save(folder / "pairs/a/8.png")
+    assert refusal(folder).startswith("pair_path: 2 pictures are of no image in /images: ")
 
 
 def test_two_images_that_would_have_one_partner_are_refused(folder):
@@ -155,7 +156,7 @@ def test_two_partners_of_one_image_are_refused_even_where_their_number_is_right(
 def test_a_partner_of_another_size_is_named_with_both_sizes(folder):
     picture(1, 7, 9).save(folder / "pairs/a/1.bmp")
     said = refusal(folder, on_error="skip")
-    assert "1 pictures are not as large as their images: " in said
+    assert "pair_path: 1 picture is not as large as its image: " in said
     assert "/pairs/a/1.bmp is 7x9, /images/a/1.png is 14x18" in said
 
 
@@ -192,9 +193,11 @@ def test_a_coloured_partner_counts_as_damaged_where_maps_are_grey(folder):
         grey.save(file.with_suffix(".png"))
         file.unlink()
     said = (
-        r"pairs/a/0.webp is a colour image \(its channels differ by up to \d+ levels\), but a map"
+        r"^pair_path: .*pairs/a/0.webp is a colour image \(its channels differ by up to \d+ "
+        r"levels\), but a map of one channel is to be grey; mend it, or pass over its image with "
+        r"--data.on-error skip$"
     )
-    with pytest.raises(DamagedImage, match=said):
+    with pytest.raises(UserError, match=said):
         read(folder, grey=True).maps(0)
     skipping = read(folder, grey=True, on_error="skip")
     assert torch.equal(skipping.maps(0)["pair"], skipping.maps(1)["pair"])

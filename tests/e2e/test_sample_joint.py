@@ -99,8 +99,8 @@ def test_a_folder_of_maps_is_drawn_from_and_written_beside_the_images(run, work)
     for k, name in enumerate(("cat", "dog", "newt")):
         argv = ["--given", f"depth=maps/{k}.png", "--num-images", "3"]
         alone = sampled(run, f"alone{k}", *argv)
-        file = f"8x8/image/{name}-seed0-0000{k}.png"
-        assert alone[file] == files[file]
+        file = f"{k}-{name}-seed0-0000{k}.png"
+        assert alone[f"8x8/image/{file}"] == files[f"8x8/image/{file}"]
     free = sampled(run, "free", "--want", "image,depth", "--num-images", "3")
     assert not set(pictures(free, "image")) & set(pictures(files, "image"))
     assert [pair["given"] for pair in settings("out")["pairs"]] == [
@@ -120,11 +120,11 @@ def test_drawn_maps_are_read_back_to_a_grey_level(run, work):
 def test_the_map_of_a_photograph_at_its_size_without_a_class(run, work):
     sampled(run, "out", "--given", "image=photo.png", "--want", "depth", "--size", "16x16")
     (depth,) = Path("out/16x16/depth").iterdir()
-    assert depth.name == "unconditional-seed0-00000.png"
+    assert depth.name == "photo-seed0-00000.png"
     assert np.array_equal(levels(f"out/16x16/image/{depth.name}"), levels("photo.png"))
     argv = ["--given", "image=photo.png", "--want", "depth", "--size", "16x16"]
     sampled(run, "told", *argv, "--classes", "dog")
-    assert not np.array_equal(levels("told/16x16/depth/dog-seed0-00000.png"), levels(depth))
+    assert not np.array_equal(levels("told/16x16/depth/photo-dog-seed0-00000.png"), levels(depth))
 
 
 def test_coarse_draws_what_is_given_anew_from_a_noise_level(run, work):
@@ -210,7 +210,7 @@ def test_the_sheet_shows_what_is_given_above_what_is_drawn(run, work):
     assert sheet.shape[0] == 2 * (22 + 96 + 4)
     wanted = levels("maps/0.png")
     assert sheet[22 + 6, 4 + 6].tolist() == [wanted[0, 0]] * 3
-    image = levels(next(Path("out/8x8/image").glob("cat*")))
+    image = levels(next(Path("out/8x8/image").glob("0-cat*")))
     assert sheet[122 + 22 + 6, 4 + 6].tolist() == image[0, 0].tolist()
     sampled(run, "partly", "--given", "depth=maps", "--known", "depth=left.png")
     sheet = levels("partly/sheet-8x8.png")
@@ -230,7 +230,7 @@ class TestAFolderHoldsOneRun:
 
     def test_what_is_missing_is_drawn_and_another_file_is_told(self, run, work, capsys):
         first = sampled(run, "out", *self.ASKED)
-        Path("out/8x8/depth/cat-seed0-00000.png").unlink()
+        Path("out/8x8/depth/0-cat-seed0-00000.png").unlink()
         assert sampled(run, "out", *self.ASKED) == first
         for file, said in (
             ("maps/1.png", "given 0, depth=maps/1.png: "),
@@ -242,6 +242,12 @@ class TestAFolderHoldsOneRun:
             assert said in message
             assert message.count(" there, ") == 1  # the file's digest, and nothing else
             Path(file).write_bytes(kept)
+        for k in range(1, 3):
+            Image.fromarray(255 - levels(f"maps/{k}.png").astype(np.uint8)).save(f"maps/{k}.png")
+        message = self.refused(run, capsys, *self.ASKED)
+        assert message.splitlines()[1:] == [
+            "  given 0, depth: 2 files differ, the first is maps/1.png"
+        ]
 
     def test_another_adapter_or_level_is_told(self, run, work, capsys):
         shutil.copytree(run / "joint", "adapters")
@@ -257,7 +263,7 @@ class TestAFolderHoldsOneRun:
         asked = ["--given", "depth=maps"]
         first = sampled(run, "out", *asked)
         shutil.copytree(run / "joint", "adapters")
-        Path("out/8x8/image/cat-seed0-00000.png").unlink()
+        Path("out/8x8/image/0-cat-seed0-00000.png").unlink()
         asked += ["--adapters", "adapters"]
         assert sampled(run, "out", *asked) == first
         file = Path("adapters/depth/adapter/config.json")
@@ -327,7 +333,10 @@ def test_every_refusal_is_one_message_with_code_2_and_leaves_nothing(run, work, 
         ([*depth, "--known", "depth=black.png"], "known: depth=black.png is black everywhere"),
         ([*depth, "--adapters", "strange"], "strange/depth is the adapter of another model"),
         ([*depth, "--adapters", "damaged"], "damaged/depth/adapter cannot be loaded"),
-        ([*depth, "--adapters", "renamed"], "is an adapter of edge, but depth is asked for"),
+        (
+            [*depth, "--adapters", "renamed"],
+            "is an adapter of edge, but depth is asked for; rename",
+        ),
     ]
     before = sorted(work.rglob("*"))
     for argv, said in cases:

@@ -1,5 +1,6 @@
 """``train/joint.py`` as a user runs it: trained, stopped, resumed, in two processes, refused."""
 
+import json
 import re
 import shutil
 import signal
@@ -10,6 +11,7 @@ from PIL import Image
 
 from diffgen import DiffGenPipeline
 from diffgen.cli import launch
+from diffgen.commands.next_command import next_command
 from diffgen.commands.train_joint import train_joint
 from diffgen.config.command_line import load
 from diffgen.config.joint import JointConfig
@@ -67,6 +69,56 @@ def test_an_adapter_is_trained_beside_its_model_and_the_next_command_is_printed(
     said = (work / "said").read_text()
     assert "depth drawn from 64 held-out pictures: depth_error " in said
     assert said.endswith("next\n  python sample/joint.py tiny --given depth=MAP.png")
+
+
+def test_a_finished_training_is_not_measured_again_by_the_same_command(work, tmp_path, capsys):
+    """But where the report is of another length, or its figures are gone, it is."""
+    out = tmp_path / "depth"
+    shutil.copytree(work / "tiny/joint/depth", out)
+    argv = [str(work / "tiny"), *QUICK, "--device", "cpu", "--out", str(out)]
+    files = [out / "report.json", *out.glob("samples/*"), *out.glob("adapter/*")]
+    before = [file.stat().st_mtime_ns for file in files]
+    assert launch("joint", argv, "joint") == 0
+    said = capsys.readouterr().out
+    assert f"finished before; {out}/report.json is there\n" in said
+    assert "depth drawn from 64 held-out pictures: depth_error " in said
+    assert said.endswith(f" --adapters {tmp_path} --given depth=MAP.png\n")
+    assert [file.stat().st_mtime_ns for file in files] == before
+    whole = (out / "report.json").read_text()
+    for other in (whole.replace(": 240", ": 160"), whole[:50]):
+        (out / "report.json").write_text(other)
+        assert launch("joint", argv, "joint") == 0
+        assert "finished before" not in capsys.readouterr().out
+        assert json.loads((out / "report.json").read_text())["images_seen"] == 240
+
+
+def test_the_next_command_moves_nothing_into_a_folder_that_is_there(work, tmp_path):
+    model, there = work / "tiny", work / "tiny/joint/depth"
+
+    def told(out: Path) -> list[str]:
+        settled = settings(model, out=out).settled("depth")
+        return next_command(settled, "depth", "sample/joint.py", "adapters", "--given x")
+
+    draw = f"  python sample/joint.py {model}"
+    mine, beside = tmp_path / "mine", tmp_path / "depth"
+    wanted = [f"  mv {mine} {beside}", f"{draw} --adapters {tmp_path} --given x"]
+    assert told(mine) == wanted
+    beside.mkdir()
+    for new in (tmp_path / "mine-adapters", there.parent / "mine-adapters"):
+        out = new.with_name("mine")
+        moved = [f"  mkdir -p {new}", f"  mv {out} {new}/depth"]
+        assert told(out) == [*moved, f"{draw} --adapters {new} --given x"]
+    assert told(there) == [f"{draw} --given x"]
+    (tmp_path / "mine-adapters/depth").mkdir(parents=True)
+    assert told(mine)[0] == f"  mkdir -p {tmp_path}/mine-adapters2"
+
+
+def test_channels_that_cannot_be_measured_here_name_the_evaluation_that_can(work, capsys):
+    argv = [str(work / "tiny"), *QUICK, "--device", "cpu", "--method", "channels"]
+    assert launch("joint", argv, "joint") == 0
+    said = capsys.readouterr().out
+    assert "\nnot measured here: depth cannot be found in pictures without a reader\n" in said
+    assert said.endswith(f"\n  python eval/joint.py {work}/tiny --conditions depth\n")
 
 
 def test_two_processes_reach_the_weights_of_one(work, tmp_path):
@@ -134,10 +186,14 @@ def test_wrong_input_is_refused_with_one_message(work, tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in depth.rglob("*")}
     cases = [
         (["--pair", "nowhere:MINE"], "pair: nowhere:MINE: No module named 'nowhere'"),
-        (folder, "pair: depth cannot be found in pictures; it needs data that brings it"),
+        (
+            folder,
+            "pair: depth cannot be found in pictures; it needs data that brings it, or --pair",
+        ),
+        (folder, "or --pair-path DIR, a folder of its maps, with --data.kind folder"),
         (
             [*folder, "--pair", "folder", "--pair-path", str(tmp_path / "five")],
-            f"pair_path: 1 pictures are of no image in {some}: {tmp_path}/five/4.png",
+            f"pair_path: 1 picture is of no image in {some}: {tmp_path}/five/4.png",
         ),
         (["--out", run], "is the folder of a model; what is trained needs one of its own"),
         (["--out", str(depth), "--rank", "3"], f"out: {depth} holds a run with other settings"),
@@ -146,7 +202,8 @@ def test_wrong_input_is_refused_with_one_message(work, tmp_path, capsys):
     ]
     for argv, expected in cases:
         assert launch("joint", [run, *QUICK, "--device", "cpu", *argv], "joint") == 2
-        said = capsys.readouterr().err
+        before_it, said = capsys.readouterr()
+        assert before_it == "" or argv[0] == "--out", before_it
         assert said.startswith("joint: "), said
         assert expected in said
         assert "Traceback" not in said

@@ -72,8 +72,15 @@ def test_what_cannot_be_used_is_told(model, tmp_path):
         tmp_path / "edge", build(hidden_size=64).transformer
     )
     (tmp_path / "edge").rename(tmp_path / "depth")
+    said = refused(tmp_path / "depth/depth", model)
+    assert (
+        said == f"given: {tmp_path}/depth is an adapter itself; give its parent folder, {tmp_path}"
+    )
     said = refused(tmp_path / "depth", model, condition="depth")
-    assert said == f"given: {tmp_path}/depth is an adapter of edge, but depth is asked for"
+    assert said == (
+        f"given: {tmp_path}/depth is an adapter of edge, but depth is asked for; rename the folder "
+        "to edge"
+    )
     settings = tmp_path / "depth/adapter/config.json"
     content = json.loads(settings.read_text())
     settings.write_text(json.dumps({**content, "channels": 2}))

@@ -155,7 +155,7 @@ def test_it_is_loaded_with_the_adapters_of_the_run(tmp_path):
     pipe.save_pretrained(tmp_path / "run/pipeline")
     save_adapter(pipe.transformer, DEPTH, tmp_path / "run/joint", seed=0)
     save_adapter(pipe.transformer, DEPTH, tmp_path / "others", seed=1)
-    found = JointPipeline.from_pretrained(tmp_path / "run", ["depth"], device="cpu")
+    found = JointPipeline.from_pretrained(tmp_path / "run", "depth", device="cpu")
     wanted = drawn(joint_of(pipe, DEPTH), [0])
     assert torch.equal(drawn(found, [0]).images, wanted.images)
     other = JointPipeline.from_pretrained(tmp_path / "run", ["depth"], tmp_path / "others")

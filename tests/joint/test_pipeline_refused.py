@@ -25,7 +25,7 @@ def joint() -> JointPipeline:
         ({"given": {"depth": Given(noise(1, 1, 8, 9))}}, "width 9 is not a positive multiple"),
         (
             {"given": {"image": Given(noise(1, 3, 8, 8)), "depth": Given(noise(1, 1, 8, 4))}},
-            "given: depth is 8x4, but image 8x8",
+            r"given: depth is 8x4, but image 8x8 \(height x width\)",
         ),
         ({"given": {"depth": Given(noise(2, 1, 8, 8))}}, "given: 2 maps of depth for 3 images"),
         (
@@ -38,6 +38,7 @@ def joint() -> JointPipeline:
             r"given: image must lie in about \[-1, 1\]",
         ),
         ({"given": {"image": Given(noise(1, 3, 8, 8) * torch.inf)}}, "given: image must lie in"),
+        ({"given": {"depth": noise(1, 1, 8, 8)}}, r"given: depth is a Tensor; give Given\(maps\)"),
         ({"weights": [1, 2]}, "weights: 2 for 1 adapters"),
         ({"weights": [-0.5]}, "weights must be 0 or more, and finite, not -0.5"),
         ({"weights": [float("inf")]}, "weights must be 0 or more, and finite, not inf"),
@@ -79,6 +80,15 @@ def test_what_cannot_be_given_is_refused():
         Given(maps[0])
     with pytest.raises(ValueError, match=r"maps must be of floating point, not torch.uint8"):
         Given(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="maps must be a tensor, not a str"):
+        Given("photo.png")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="known must be a tensor, not a str"):
+        Given(maps, known="mask.png")  # type: ignore[arg-type]
+
+
+def test_pictures_of_what_was_not_drawn_are_refused(joint):
+    with pytest.raises(ValueError, match="name: 'edge' is not one of image, depth"):
+        drawn(joint, [0], num_inference_steps=1).pil("edge")
 
 
 def test_two_adapters_of_one_condition_or_for_another_model_are_refused():

@@ -159,7 +159,7 @@ def test_channels_lie_beside_the_adapter_and_begin_with_the_models_weights(run, 
         assert torch.equal(taken, weight), name
     said = capsys.readouterr().out
     assert "mask found in images drawn from that of 16 held-out pictures: iou " in said
-    assert "next" not in said
+    assert said.endswith(f"\n  python eval/joint.py {run} --conditions mask\n")
     assert told(out)["parameters"] == sum(weight.numel() for weight in wide.values())
     assert all("losses" not in line for line in lines(out))
 
@@ -169,10 +169,11 @@ def test_what_cannot_be_found_in_images_is_drawn_but_not_measured(
 ):
     joint = uninterrupted.name == "joint"
     again = shutil.copytree(uninterrupted, tmp_path / "again")
+    (again / "report.json").unlink()  # else nothing is measured again
     train_joint(settings(run, out=again, method=uninterrupted.name))
     said = capsys.readouterr()
     assert ("measure" in told(again)) == ("measuring" in said.err) == joint
-    assert ("not measured, as it cannot be found there" in said.out) == (not joint)
+    assert ("not measured here: " in said.out) == (not joint)
     assert len(list((again / "samples").iterdir())) == 1
 
 

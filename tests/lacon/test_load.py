@@ -148,7 +148,7 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
-def test_a_damaged_one_is_named_in_one_line(folder, model, tmp_path, damage):
+def test_a_damaged_one_is_named_in_one_line(folder, model, tmp_path, damage, capfd):
     copy = shutil.copytree(folder, tmp_path / "copy")
     damage(copy / "aligner")
     with pytest.raises(UserError) as caught:
@@ -157,6 +157,11 @@ def test_a_damaged_one_is_named_in_one_line(folder, model, tmp_path, damage):
     kind = "(cannot be (loaded|read): .|is not a JSON object$)"
     assert re.match(f"constraint: {copy}/aligner(/config.json)? {kind}", message)
     assert "\n" not in message
+    assert "ignore_mismatched_sizes" not in message
+    assert capfd.readouterr() == ("", "")
+    assert "loaded" not in message or message.endswith(
+        "; it is damaged: train it again, or copy it anew"
+    )
 
 
 def test_weights_that_are_no_safetensors_are_not_read(folder, model):

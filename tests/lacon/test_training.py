@@ -166,8 +166,9 @@ def test_a_chain_with_learned_variance_and_drawn_positions_is_read_down_to_its_f
     assert max(r2[:10]) > max(0.05, r2[-1])
 
 
-def test_the_next_command_finds_an_aligner_wherever_it_lies(run, tmp_path):
+def test_the_next_command_finds_an_aligner_wherever_it_lies(tmp_path):
     """Sampling looks for a folder with the condition's name, by default beside the model."""
+    run = tiny_run(tmp_path / "run")
     draw = f"  python sample/generate.py {run}"
 
     def told(out: Path | None) -> str:
@@ -179,6 +180,9 @@ def test_the_next_command_finds_an_aligner_wherever_it_lies(run, tmp_path):
     )
     moved = f"  mv {tmp_path / 'mine'} {run / 'aligners/palette'}\n{draw} --constraint"
     assert moved in told(tmp_path / "mine")
+    (run / "aligners/palette").mkdir(parents=True)  # mv would put another into it
+    beside = f"  mv {tmp_path / 'mine'} {tmp_path / 'palette'}\n{draw} --aligners {tmp_path} "
+    assert f"\nnext\n{beside}" in told(tmp_path / "mine")
 
 
 def test_an_aligner_lies_in_the_run_of_its_model_or_a_lone_pipeline(run, tmp_path, monkeypatch):

@@ -97,6 +97,7 @@ def test_a_stopped_cell_draws_no_pair_twice(model, scored, tmp_path, drawn, monk
     assert rows(tmp_path / "s") == rows(scored)
 
 
+@pytest.mark.slow
 def test_processes_share_the_cells_of_the_script(model, scored, tmp_path):
     _, *given = argv(model, tmp_path / "s")
     run = Running("eval/joint.py", *given, folder=tmp_path, world=2)

@@ -121,6 +121,7 @@ def test_channels_that_cannot_be_measured_here_name_the_evaluation_that_can(work
     assert said.endswith(f"\n  python eval/joint.py {work}/tiny --conditions depth\n")
 
 
+@pytest.mark.slow
 def test_two_processes_reach_the_weights_of_one(work, tmp_path):
     """A signal to one stops both; resumed, they end where one process does."""
     more = ("--out", str(tmp_path / "two"))

@@ -1,19 +1,16 @@
 """``joint-sample``: pairs of images and pictures of their conditions, or either from the other."""
 
-import platform
 from contextlib import ExitStack
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
-from tqdm import tqdm
 
-from diffgen.commands.joint_drawing import Drawing, Pair, draw_batch, planned
+from diffgen.commands.joint_drawing import Drawing, draw_batch, planned
 from diffgen.commands.load import CHANGED, load_pipeline
+from diffgen.commands.shared_drawing import draw_shared, facts_of_drawing
 from diffgen.config.joint_sample import JointSampleConfig
-from diffgen.data.pixels import QUANTISATION
 from diffgen.device import on_cpu
 from diffgen.errors import SharedError
 from diffgen.files import locked, write_file
@@ -61,7 +58,7 @@ def draw_missing(drawing: Drawing, notes: dict[str, Any], group: Group) -> None:
     with group.together():
         todo = [batch for batch in drawing.batches if not all(map(drawing.there, batch))]
     try:
-        draw(drawing, todo, group)
+        draw_shared(todo, len(drawing.pairs), partial(draw_batch, drawing), group)
         with group.together():
             if group.main:
                 draw_sheets(drawing)
@@ -70,21 +67,6 @@ def draw_missing(drawing: Drawing, notes: dict[str, Any], group: Group) -> None:
         there = sum(map(drawing.there, pairs))
         left = f"{there} of {len(pairs)} pairs are in {out}, the same command goes on"
         raise Interrupted(stop.signum, left) from None
-
-
-def draw(drawing: Drawing, todo: list[list[Pair]], group: Group) -> None:
-    """Draw and save the batches ``todo``, one a process at a time."""
-    total = len(drawing.pairs)
-    kept = total - sum(map(len, todo))
-    with tqdm(
-        total=total, initial=kept, unit="img", desc="sampling", disable=not group.main
-    ) as bar:
-        for turn in range(0, len(todo), group.world):
-            drawn = todo[turn : turn + group.world]
-            with group.together():
-                for batch in group.deal(drawn):
-                    draw_batch(drawing, batch)
-            bar.update(sum(map(len, drawn)))
 
 
 def draw_sheets(drawing: Drawing) -> None:
@@ -110,23 +92,16 @@ def opened(drawing: Drawing, file: Path) -> Image.Image:
 
 def sidecar(config: JointSampleConfig, drawing: Drawing) -> dict[str, Any]:
     """Everything needed to draw the same pairs again, by the command ``config``."""
-    loaded, pipe = drawing.loaded, drawing.loaded.pipe
+    loaded = drawing.loaded
     return {
         "schema": "diffgen-pairs/1",
         "source": config.source,
         "weights": loaded.weights,
         "settings": config.model_dump(mode="json"),
         "sizes": drawing.sizes,
-        "scheduler": dict(pipe.scheduler.config) | {"class": type(pipe.scheduler).__name__},
+        **facts_of_drawing(loaded),
         "noise": "image k starts from randn of diffgen.seeding.image_noise(seed, [k]), a condition "
         "from that of stream_seed(seed, its name, 0) % 2**32",
-        "quantisation": QUANTISATION,
-        "device": pipe.device.type,
-        "dtype": str(pipe.transformer.dtype),
-        "torch_threads": torch.get_num_threads(),
-        "versions": {name: version(name) for name in ("diffgen", "torch", "diffusers")},
-        "python": platform.python_version(),
-        "class_names": list(loaded.source.class_names),
         "adapters": drawing.adapters,
         "given": [one.note() for one in drawing.given],
         "known": [one.mask_note() for one in drawing.given if one.masks],

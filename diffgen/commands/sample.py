@@ -1,24 +1,22 @@
 """``sample``: PNGs at any size, a contact sheet, and the settings to make them again."""
 
-import platform
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
-from tqdm import tqdm
 
 from diffgen.commands.constraints import Asked, read_constraints
 from diffgen.commands.guide import load_together
 from diffgen.commands.load import Loaded
+from diffgen.commands.shared_drawing import draw_shared, facts_of_drawing
 from diffgen.config.base import parse_size
 from diffgen.config.sample import SampleConfig
 from diffgen.config.sampling import class_indices
 from diffgen.config.source import Source
-from diffgen.data.pixels import QUANTISATION, to_pil
+from diffgen.data.pixels import to_pil
 from diffgen.device import on_cpu
 from diffgen.files import locked, write_file
 from diffgen.group import Group, cut
@@ -90,7 +88,7 @@ def draw_missing(drawing: Drawing, notes: dict[str, Any], group: Group) -> None:
     with group.together():
         todo = [batch for batch in drawing.batches if not all(folder.has(p.file) for p in batch)]
     try:
-        draw(drawing, todo, group)
+        draw_shared(todo, len(drawing.pictures), partial(draw_batch, drawing), group)
         with group.together():
             if group.main:
                 draw_sheets(drawing)
@@ -117,19 +115,6 @@ def planned(config: SampleConfig, source: Source, sizes: list[str]) -> list[list
         for size in sizes
         for numbers in cut(len(labels), config.batch_size)
     ]
-
-
-def draw(drawing: Drawing, todo: list[list[Picture]], group: Group) -> None:
-    """Draw and save the batches ``todo``, one a process at a time."""
-    total, hidden = len(drawing.pictures), not group.main
-    kept = total - sum(map(len, todo))
-    with tqdm(total=total, initial=kept, unit="img", desc="sampling", disable=hidden) as bar:
-        for turn in range(0, len(todo), group.world):
-            drawn = todo[turn : turn + group.world]
-            with group.together():
-                for batch in group.deal(drawn):
-                    draw_batch(drawing, batch)
-            bar.update(sum(map(len, drawn)))
 
 
 def draw_batch(drawing: Drawing, batch: list[Picture]) -> None:
@@ -166,7 +151,7 @@ def draw_sheets(drawing: Drawing) -> None:
 
 def sidecar(drawing: Drawing) -> dict[str, Any]:
     """Everything needed to draw the same images again."""
-    loaded, config, pipe = drawing.loaded, drawing.config, drawing.loaded.pipe
+    loaded, config = drawing.loaded, drawing.config
     return {
         "schema": "diffgen-samples/1",
         "source": config.source,
@@ -174,15 +159,8 @@ def sidecar(drawing: Drawing) -> dict[str, Any]:
         "guide_weights": loaded.guide_weights,
         "settings": config.model_dump(mode="json"),
         "sizes": drawing.sizes,
-        "scheduler": dict(pipe.scheduler.config) | {"class": type(pipe.scheduler).__name__},
+        **facts_of_drawing(loaded),
         "noise": "image k starts from randn of diffgen.seeding.image_noise(seed, [k])",
-        "quantisation": QUANTISATION,
-        "device": pipe.device.type,
-        "dtype": str(pipe.transformer.dtype),
-        "torch_threads": torch.get_num_threads(),
-        "versions": {name: version(name) for name in ("diffgen", "torch", "diffusers")},
-        "python": platform.python_version(),
-        "class_names": list(loaded.source.class_names),
         "constraints": [one.note() for one in drawing.asked],
         "images": [
             {

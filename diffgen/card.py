@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.config.command_line import read_yaml, yaml_text
+from diffgen.config.distilled import Distilled
 from diffgen.config.guidance import described, read_guidance
 
 HEAD = """---
@@ -29,6 +30,10 @@ image = pipe({call}height={height}, width={width}, seed=0).images[0]
 ```
 """
 
+FEW_STEPS = """It is distilled: it draws in {steps} steps, {fewest} where `num_inference_steps` is
+not given, and takes no guidance, for that of its teacher is built in. It still heeds the class.
+"""
+
 
 def model_card(
     name: str,
@@ -37,6 +42,7 @@ def model_card(
     run: Path | None,
     size: tuple[int, int],
     weights: str,
+    distilled: Distilled | None = None,
 ) -> str:
     """Markdown for the repository ``name``.
 
@@ -47,10 +53,14 @@ def model_card(
         run: the run folder, for its settings and figures; None: neither is known.
         size: height and width of its training images [pixels].
         weights: their digest; figures of others, before a longer training, are left out.
+        distilled: the few steps it draws in; None: an ordinary model.
     """
     height, width = size
     call = f'class_labels="{class_names[0]}", ' if class_names else ""
     parts = [HEAD.format(name=name, call=call, height=height, width=width)]
+    if distilled is not None:
+        told = FEW_STEPS.format(steps=distilled.in_words, fewest=distilled.fewest)
+        parts.append(told)
     if class_names:
         parts.append(f"Classes: {', '.join(class_names)}\n")
     scores = _own_scores(run, weights) if run else []

@@ -33,6 +33,11 @@ VERBS = {
         "diffgen.commands.train_joint:train_joint",
         "train an adapter, to draw images and a condition jointly",
     ),
+    "nitro": Verb(
+        "diffgen.config.nitro:NitroConfig",
+        "diffgen.commands.nitro.command:nitro",
+        "distil a model into one that draws in a single step",
+    ),
     "sample": Verb(
         "diffgen.config.sample:SampleConfig", "diffgen.commands.sample:sample", "draw images"
     ),

@@ -1,19 +1,16 @@
 """DiffGenPipeline: a trained model as a diffusers pipeline, drawing at any size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import diffusers
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
-from diffusers.utils import BaseOutput
-from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
+from diffgen.config.distilled import Distilled
 from diffgen.config.process import ProcessConfig, process_of
 from diffgen.config.sampling import TimeShift
 from diffgen.config.source import resolve
@@ -27,28 +24,19 @@ from diffgen.models.vae import LatentSpace, check_fit
 from diffgen.processes import build_process
 from diffgen.publish import upload
 from diffgen.sampling.adopted import diffusers_parts
+from diffgen.sampling.few_steps import Asked, steps_and_scale
 from diffgen.sampling.geometry import Geometry
 from diffgen.sampling.guided import Denoiser
 from diffgen.sampling.labels import label_tensor
 from diffgen.sampling.late import checked
 from diffgen.sampling.noise import Generators, initial_noise, position_seeds
+from diffgen.sampling.output import ImageOutput, OutputType, check_decodable, check_output
 from diffgen.sampling.rules import rule_for
 from diffgen.sampling.schedulers import Scheduler, set_steps, size_shift
 from diffgen.sampling.walk import walk
 from diffgen.seeding import step_generators
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-OutputType = Literal["pil", "np", "pt", "latent"]
-
-
-@dataclass
-class ImageOutput(BaseOutput):
-    """What the pipeline returns."""
-
-    images: list[Image.Image] | np.ndarray | Tensor
-    """A list of pictures ("pil"), (B, H, W, C) fp32 in [0, 1] ("np"), (B, C, H, W) fp32 in
-    [0, 1] ("pt"), or the model's own x0, normalised latents or pixels in about [-1, 1],
-    (B, C, h, w) fp32 ("latent")."""
 
 
 class DiffGenPipeline(DiffusionPipeline):
@@ -61,9 +49,12 @@ class DiffGenPipeline(DiffusionPipeline):
         vae: the autoencoder of a model of latents.
         latent_format: the fields of a LatentFormat; None: a model of pixels, or with ``vae`` the
             VAE's own normalisation.
+        distilled: the fields of a Distilled, of a model that draws in few steps; its scheduler is
+            ``build_scheduler("lcm", ...)``. None: an ordinary model.
 
     Raises:
-        ValueError: transformer, vae and latent_format do not fit each other.
+        ValueError: transformer, vae and latent_format do not fit each other, or distilled has
+            wrong fields.
     """
 
     model_cpu_offload_seq = "transformer->vae"
@@ -76,14 +67,18 @@ class DiffGenPipeline(DiffusionPipeline):
         class_names: list[str] | None = None,
         vae: AutoencoderKL | None = None,
         latent_format: dict[str, Any] | None = None,
+        distilled: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         own = own_format(dict(vae.config)) if vae is not None else None
         form = LatentFormat.model_validate(dict(latent_format)) if latent_format else own
         check_fit(transformer.config.in_channels, form, own)
         self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae)
+        few = Distilled.model_validate(dict(distilled)) if distilled else None
         self.register_to_config(
-            class_names=list(class_names or []), latent_format=form and form.model_dump()
+            class_names=list(class_names or []),
+            latent_format=form and form.model_dump(),
+            distilled=few and few.model_dump(mode="json"),
         )
 
     @classmethod
@@ -145,6 +140,12 @@ class DiffGenPipeline(DiffusionPipeline):
         return LatentFormat.model_validate(dict(stated)) if stated else None
 
     @property
+    def distilled(self) -> Distilled | None:
+        """The few steps it was distilled to; None: an ordinary model."""
+        stated = self.config.distilled
+        return Distilled.model_validate(dict(stated)) if stated else None
+
+    @property
     def geometry(self) -> Geometry:
         """Sizes of its images, and what the model sees of them."""
         model, form = self.transformer.config, self.latent_format
@@ -170,20 +171,8 @@ class DiffGenPipeline(DiffusionPipeline):
             return latents
         return LatentSpace(self.vae, form).decode(latents, batch_size, tiled)
 
-    def _check_output(self, output_type: OutputType) -> None:
-        if output_type not in get_args(OutputType):
-            raise ValueError(f"output_type {output_type!r} is not one of {get_args(OutputType)}")
-        if output_type != "latent":
-            self._check_decodable()
-
     def _check_decodable(self) -> None:
-        channels = self.transformer.config.in_channels
-        latent = self.latent_format is not None or channels not in (1, 3)
-        if latent and self.vae is None:
-            raise ValueError(
-                f"this is a model of latents ({channels} channels) without a VAE; load it with "
-                "from_pretrained(..., vae=...), or ask for output_type='latent'"
-            )
+        check_decodable(self.transformer.config.in_channels, self.latent_format, self.vae)
 
     @torch.no_grad()
     def __call__(
@@ -191,8 +180,8 @@ class DiffGenPipeline(DiffusionPipeline):
         class_labels: int | str | list[int | str] | Tensor | None = None,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 20,
-        guidance_scale: float = 2.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         seed: int | None = None,
         generator: Generators | None = None,
         latents: Tensor | None = None,
@@ -212,8 +201,10 @@ class DiffGenPipeline(DiffusionPipeline):
             class_labels: labels or class names, one per image; None: unconditional.
             height, width: of the images [pixels], multiples of ``geometry.multiple``; None: as
                 trained.
-            num_inference_steps: steps from noise to image.
-            guidance_scale: classifier-free guidance; 1 turns it off.
+            num_inference_steps: steps from noise to image; None: 20, or the fewest a distilled
+                model was trained for.
+            guidance_scale: classifier-free guidance; 1 turns it off. None: 2, or 1 for a distilled
+                model, which takes no other.
             seed: image k has the noise of (seed, k), at the start and on the way, whatever the
                 batch.
             generator: torch's way of seeding, instead of ``seed``.
@@ -236,12 +227,16 @@ class DiffGenPipeline(DiffusionPipeline):
         Raises:
             ValueError: an argument is out of range or does not fit another; it is named.
         """
-        self._check_output(output_type)
+        check_output(output_type)
+        if output_type != "latent":
+            self._check_decodable()
         if class_labels is None and num_images is None and latents is not None:
             num_images = len(latents)
         names, null = list(self.config.class_names), self.transformer.num_classes
         labels = label_tensor(class_labels, num_images, names, null)
-        rule = rule_for(self, labels, guidance, guidance_scale, guide)
+        asked = Asked(num_inference_steps, guidance_scale, guidance, guide, constraints, time_shift)
+        steps, scale = steps_and_scale(self.distilled, self.scheduler, asked)
+        rule = rule_for(self, labels, guidance, scale, guide)
         numbers = list(range(len(labels))) if image_numbers is None else image_numbers
         if len(numbers) != len(labels) or (image_numbers is not None and seed is None):
             raise ValueError(f"image_numbers {numbers}: give one for each image, and a seed")
@@ -253,10 +248,8 @@ class DiffGenPipeline(DiffusionPipeline):
         pipes = [self] if guide is None else [self, guide]
         draws = any(pipe.transformer.encoding.draws_always for pipe in pipes)
         seeds = position_seeds(numbers, seed, generator) if draws else []
-        if num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps must be 1 or more, not {num_inference_steps}")
         shift = size_shift(time_shift, noise.shape[-2:], self.geometry.seen)
-        set_steps(self.scheduler, num_inference_steps, self._execution_device, shift)
+        set_steps(self.scheduler, steps, self._execution_device, shift)
         x0 = self._walk(noise, labels, rule, step_noise, seeds, guide, constraints, recurrence)
         images = x0 if output_type == "latent" else to_output(self.decode(x0), output_type)
         self.maybe_free_model_hooks()
@@ -266,7 +259,9 @@ class DiffGenPipeline(DiffusionPipeline):
         """The model and its process; the seeds (B,) are for an encoding that draws positions."""
         model = self.transformer.eval()
         process = build_process(self.process_config, model.convention, model.config.prediction)
-        return Denoiser(model, process, position_seeds if model.encoding.draws_always else None)
+        seeds = position_seeds if model.encoding.draws_always else None
+        shift = self.distilled.timestep_shift if self.distilled else 1.0
+        return Denoiser(model, process, seeds, timestep_shift=shift)
 
     def _walk(
         self,

@@ -30,6 +30,7 @@ def upload(
             getattr(pipe, "_run", None),
             pipe.geometry.trained,
             weights_digest(Path(folder)),
+            pipe.distilled,
         )
         (Path(folder) / "README.md").write_text(card, encoding="utf-8")
         info = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)

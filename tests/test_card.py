@@ -5,6 +5,7 @@ import json
 from diffgen import DiffGenPipeline
 from diffgen.card import model_card
 from diffgen.commands.load import load_pipeline
+from diffgen.config.distilled import Distilled
 from diffgen.files import weights_digest
 from tests.tiny import build
 
@@ -42,6 +43,14 @@ def test_figures_of_other_weights_are_left_out(tmp_path):
     row = "| 32x32 | data/val | dpmpp, 20 | cfg 2 | reader | 512 | 6.25 (-) | 0.500 | - | 96.0% |"
     assert row in card.splitlines()
     assert "| cfg 7 |" not in card
+
+
+def test_the_card_of_a_distilled_model_tells_its_steps_and_that_it_takes_no_guidance():
+    made = ("me/cats", {"depth": 1}, ["cat"], None, (32, 32), "now")
+    card = model_card(*made, Distilled(steps=(1, 2, 4)))
+    assert "It is distilled: it draws in 1, 2 or 4 steps, 1 where" in card
+    assert "takes no guidance" in card
+    assert "distilled" not in model_card(*made)
 
 
 def test_a_pipeline_that_is_saved_again_keeps_its_digest(tmp_path):

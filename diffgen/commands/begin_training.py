@@ -1,6 +1,6 @@
 """How every training begins: the processes' Accelerator, and the state, fresh or resumed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -8,6 +8,7 @@ from accelerate.utils import ProjectConfiguration
 from torch import nn
 
 from diffgen.config.beside import BesideConfig
+from diffgen.config.nitro import NitroConfig, RegressionConfig
 from diffgen.config.sampling import Device
 from diffgen.config.track import Tracker
 from diffgen.config.train import LoopConfig, TrainConfig
@@ -43,16 +44,17 @@ def open_accelerator(
 
 
 def begin_state(
-    config: TrainConfig | BesideConfig,
+    config: TrainConfig | BesideConfig | NitroConfig | RegressionConfig,
     model: nn.Module,
     accelerator: Accelerator,
     folder: RunFolder,
     class_names: tuple[str, ...],
     num_images: int | None,
+    others: Mapping[str, nn.Module] | None = None,
 ) -> TrainingState:
     """Averages, optimisers and schedules of ``model``, fresh or as the newest checkpoint has them.
 
-    The log is cut back to where the training goes on.
+    The log is cut back to where the training goes on. ``others``: what else is trained, by name.
 
     Raises:
         UserError: the checkpoint cannot be read, or is one of other images.
@@ -65,6 +67,7 @@ def begin_state(
         ema=EMA(config.ema, model),
         optimizers=optimizers,
         schedules=build_schedules(config.schedule, optimizers, loop.images, loop.batch_size),
+        others=others or {},
         class_names=class_names,
         num_images=num_images,
     )

@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 
+from diffgen.commands.difference import add_difference
 from diffgen.config.command_line import yaml_text
 from diffgen.config.convert import ConvertConfig
 from diffgen.config.process import DDPMConfig, FlowConfig, ProcessConfig
@@ -30,6 +31,9 @@ def convert(config: ConvertConfig) -> None:
         UserError: the source cannot be read or expressed, or the target not be written.
     """
     diffusers.utils.logging.disable_progress_bar()
+    if config.add_difference is not None:
+        add_difference(config)
+        return
     if config.to is not None:
         export(config)
         return

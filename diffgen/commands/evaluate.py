@@ -69,6 +69,7 @@ def evaluate(
     """
     group = group or Group.join(cpu=on_cpu(config.device))
     with group.together():
+        config = config.settled()
         size = config.picture_size()
         parts = parts_folder(config, size)
     with held(parts, group):

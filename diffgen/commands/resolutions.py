@@ -37,7 +37,7 @@ def table_cells(config: ResolutionsConfig) -> Cells:
     return {
         (row.title, size): Cell(
             config.out / "cells" / f"{row.stem}-{size}.json",
-            config.cell(row, size),
+            config.cell(row, size).settled(),
             config.pictures,
         )
         for size in config.columns()

@@ -68,6 +68,7 @@ def sample(config: SampleConfig) -> None:
     with ExitStack() as lock:
         loaded = load_together(group, config)
         with group.together():
+            config = config.for_distilled(loaded.source.distilled)
             set_up(loaded.pipe, config, loaded.guide)
             sizes = list(dict.fromkeys(config.size or ["{}x{}".format(*loaded.source.sample_size)]))
             asked = read_constraints(config, loaded, sizes)

@@ -13,12 +13,19 @@ from typing_extensions import Self
 from diffgen.config.base import Section, default_kind
 from diffgen.config.command_line import load
 from diffgen.config.data import DataConfig, DigitsConfig, FolderConfig, ShapesConfig
+from diffgen.config.distilled import NO_OTHER_LEVELS
 from diffgen.config.ema import ConstantEMAConfig
 from diffgen.config.hub import HubConfig
 from diffgen.config.optimizer import AdamWConfig, MuonConfig, ScheduleConfig
 from diffgen.config.places import run_folder
 from diffgen.config.sampling import Device, device_problems
-from diffgen.config.source import Source, resolve, size_problems, vae_problems
+from diffgen.config.source import (
+    Source,
+    refused_if_distilled,
+    resolve,
+    size_problems,
+    vae_problems,
+)
 from diffgen.config.train import LoopConfig, TrainConfig, unwritable
 from diffgen.errors import UserError
 
@@ -105,6 +112,9 @@ class BesideConfig(Section):
             yield from _out_problems(self.out)
         try:
             source = resolve(self.source)
+            if source.distilled is not None:
+                yield from refused_if_distilled(self.source, NO_OTHER_LEVELS)
+                return
             yield from vae_problems(source, self.source, self.vae)
             yield from self.own_problems(source)
             if source.latent is None and source.in_channels == 1:

@@ -1,6 +1,6 @@
 """The configuration of ``diffgen convert``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +17,12 @@ FILES = (".safetensors", ".pt")
 
 
 class ConvertConfig(Section):
-    """Turn a published checkpoint into a diffgen pipeline folder, or back with --to."""
+    """Turn a published checkpoint into a diffgen pipeline folder, or back with --to; or pass a
+    distillation on to another model with --add-difference."""
 
     source: CliPositionalArg[Path]
     """Checkpoint of DiT, SiT, FiT or FiTv2 (.pt, .bin, .safetensors) or folder of a diffusers
-    DiTPipeline; with --to a run folder or pipeline folder."""
+    DiTPipeline; with --to or --add-difference a run folder or pipeline folder."""
     target: CliPositionalArg[Path]
     """Pipeline folder to make; with --to a .safetensors or .pt file. It must not exist."""
     vae: str | None = None
@@ -35,19 +36,27 @@ class ConvertConfig(Section):
     by its name."""
     to: Literal["dit", "sit", "fitv2"] | None = None
     """Write the model in this layout instead, for the released code."""
+    add_difference: str | None = None
+    """Run folder, pipeline folder or hub id of a distilled model: the difference between its
+    weights and those of base is added to the source, which is distilled like it then."""
+    base: str | None = None
+    """Run folder, pipeline folder or hub id of the model that add_difference was distilled from, of
+    the same architecture."""
 
     def problems(self) -> Iterator[str]:
         """Yield mistakes that show on the disk."""
+        if self.base is not None and self.add_difference is None:
+            yield "base: has no effect without add_difference, the distilled model"
         if not self.source.exists():
             yield f"source: {self.source} does not exist"
+        elif self.add_difference is not None:
+            yield from self._difference_problems(self.add_difference)
         elif self.to is not None:
             try:
                 resolve(str(self.source))
             except UserError as error:
                 yield str(error)
-            for name in ("vae", "num_heads", "family"):
-                if getattr(self, name) is not None:
-                    yield f"{name}: has no effect with to {self.to}"
+            yield from self._idle(f"to {self.to}", ("vae", "num_heads", "family"))
             if self.target.suffix not in FILES:
                 yield f"target: {self.target} must end with {' or '.join(FILES)}"
         else:
@@ -56,6 +65,32 @@ class ConvertConfig(Section):
             yield f"target: {self.target} exists already; name another, or remove it"
         else:
             yield from unwritable("target", self.target.parent)
+
+    def _idle(self, option: str, names: Sequence[str]) -> Iterator[str]:
+        """Yield options that do nothing beside ``option``."""
+        for name in names:
+            if getattr(self, name) is not None:
+                yield f"{name}: has no effect with {option}"
+
+    def _difference_problems(self, distilled: str) -> Iterator[str]:
+        """Yield models that are none, are not distilled or are where they should not be."""
+        yield from self._idle("add_difference", ("to", "vae", "num_heads", "family"))
+        if self.base is None:
+            yield (
+                f"base: is needed with add_difference, the model that {distilled} was distilled "
+                "from; the difference is taken from its weights"
+            )
+        named = {"source": str(self.source), "add_difference": distilled, "base": self.base}
+        for field, name in named.items():
+            try:
+                few = None if name is None else resolve(name, field).distilled
+            except UserError as error:
+                yield str(error)
+                continue
+            if field == "add_difference" and few is None:
+                yield f"{field}: {name} is not distilled; an ordinary model's weights are its own"
+            elif field != "add_difference" and few is not None:
+                yield f"{field}: {name} is distilled already; give an ordinary model"
 
     def _published_problems(self) -> Iterator[str]:
         try:

@@ -6,18 +6,18 @@ from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
+from typing_extensions import Self
 
 from diffgen.config.base import Size
 from diffgen.config.data import image_files
 from diffgen.config.guidance import CFGConfig
-from diffgen.config.guide import guidance_problems
+from diffgen.config.guide import drawing_problems
 from diffgen.config.npz import inspect_npz
 from diffgen.config.pictures import is_image_folder, is_npz, own_size, sample_folders
-from diffgen.config.process import solver_problems
 from diffgen.config.reference_files import file_size_problems, statistics_problems
 from diffgen.config.sampling import Device, Dtype, SamplingConfig, device_problems
 from diffgen.config.scoring import ScoringConfig
-from diffgen.config.source import position_problems, resolve, size_problems, vae_problems
+from diffgen.config.source import resolve, size_problems, vae_problems
 from diffgen.config.train import unwritable
 from diffgen.errors import UserError
 
@@ -72,6 +72,16 @@ class EvaluateConfig(SamplingConfig, ScoringConfig):
         else:
             yield from unwritable("out", (self.out or self.target("")).parent)
         yield from self._report_problems()
+
+    def settled(self) -> Self:
+        """With what a distilled model draws with where nothing was given.
+
+        Raises:
+            UserError: there is no such model, or what was given does not fit it.
+        """
+        if is_npz(self.source) or is_image_folder(self.source):
+            return self
+        return self.for_distilled(resolve(self.source).distilled)
 
     def _save_problems(self) -> Iterator[str]:
         """Yield a folder for drawn images that is not writable, or where none are drawn."""
@@ -156,12 +166,8 @@ class EvaluateConfig(SamplingConfig, ScoringConfig):
             elif not is_image_folder(self.source):
                 source = resolve(self.source)
                 yield from vae_problems(source, self.source, self.vae)
-                yield from solver_problems(
-                    "", self.scheduler, self.steps, self.time_shift, source.process
-                )
-                yield from position_problems(source, self)
                 sizes = [] if self.size is None else [self.size]
-                yield from guidance_problems(self, source, sizes)
+                yield from drawing_problems(self, source, sizes)
                 if self.size is not None:
                     yield from size_problems("size", [self.size], source)
         except UserError as error:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from diffgen.config.base import Section
+from diffgen.config.distilled import NO_SWEEP
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.guidance import (
     APGConfig,
@@ -17,7 +18,7 @@ from diffgen.config.guidance import (
     described,
 )
 from diffgen.config.pictures import is_image_folder, is_npz
-from diffgen.config.source import resolve
+from diffgen.config.source import refused_if_distilled, resolve
 from diffgen.config.sweep import Scale, SweepConfig
 from diffgen.errors import UserError
 
@@ -76,6 +77,10 @@ class GuidanceSweepConfig(SweepConfig):
 
     def problems(self) -> Iterator[str]:
         """Yield mistakes of any rule, and on the disk."""
+        refused = list(refused_if_distilled(self.source, NO_SWEEP))
+        if refused:
+            yield from refused
+            return
         rows = self.rows()
         if not self.scales:
             yield "scales: give at least one"

@@ -4,12 +4,25 @@ from collections.abc import Iterator, Sequence
 
 from diffgen.config.base import Size
 from diffgen.config.guidance import AutoGuidanceConfig, CFGZeroStarConfig
-from diffgen.config.process import noise_path
+from diffgen.config.process import noise_path, solver_problems
 from diffgen.config.sampling import SamplingConfig
 from diffgen.config.source import Source, position_problems, resolve, size_problems
 from diffgen.errors import UserError
 
 FIELD = "guidance.guide"
+
+
+def drawing_problems(
+    config: SamplingConfig, source: Source, sizes: Sequence[Size]
+) -> Iterator[str]:
+    """Complaints about how the model ``source`` is drawn at ``sizes`` (or as trained)."""
+    yield from position_problems(source, config)
+    wrong = list(config.distilled_problems(source.distilled))
+    yield from wrong
+    if not wrong:
+        own = config.for_distilled(source.distilled)
+        yield from solver_problems("", own.scheduler, own.steps, own.time_shift, source.process)
+        yield from guidance_problems(own, source, sizes)
 
 
 def guidance_problems(
@@ -41,6 +54,11 @@ def _misfits(
     guide: Source, source: Source, config: SamplingConfig, sizes: Sequence[Size]
 ) -> Iterator[str]:
     """What keeps ``guide`` from standing beside ``source``."""
+    if guide.distilled is not None:
+        yield (
+            f"{FIELD}: it is distilled: its predictions have its teacher's guidance built in, and "
+            "are meant for few noise levels; give an ordinary model"
+        )
     for what, own, other in (
         ("number of classes", source.num_classes, guide.num_classes),
         ("channels", source.in_channels, guide.in_channels),

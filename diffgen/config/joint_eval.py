@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field
 
 from diffgen.config.constraints import ALIGNED, aligners_place, missing_aligner, name_problems
+from diffgen.config.distilled import NO_OTHER_LEVELS
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.guidance import CFGConfig, GuidanceConfig
 from diffgen.config.joint_given import adapters_place, missing_adapter
-from diffgen.config.source import resolve
+from diffgen.config.source import refused_if_distilled, resolve
 from diffgen.config.sweep import SweepConfig
 from diffgen.config.train import unwritable
 from diffgen.errors import UserError
@@ -103,6 +104,10 @@ class JointEvalConfig(SweepConfig):
 
     def problems(self) -> Iterator[str]:
         """Yield mistakes of the sweep, of any cell, and on the disk."""
+        refused = list(refused_if_distilled(self.source, NO_OTHER_LEVELS))
+        if refused:
+            yield from refused
+            return
         if not self.conditions:
             yield "conditions: give at least one"
         if not self.floor:
@@ -115,7 +120,7 @@ class JointEvalConfig(SweepConfig):
         if self.scheduler == "heun":
             yield (
                 "scheduler: heun evaluates a step twice, which joint generation does not; give "
-                "euler, dpmpp, ddim or ddpm"
+                "euler, dpmpp, lcm, ddim or ddpm"
             )
         if self.guidance.kind == "autoguidance":
             yield "guidance.kind: joint generation takes no guide; give another rule"

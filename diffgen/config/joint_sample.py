@@ -9,6 +9,7 @@ from pydantic_settings import CliPositionalArg
 from diffgen.config.base import Size, parse_size
 from diffgen.config.condition_sizes import file_problems
 from diffgen.config.data import IMAGE_SUFFIXES
+from diffgen.config.distilled import NO_OTHER_LEVELS
 from diffgen.config.guidance import AutoGuidanceConfig
 from diffgen.config.guide import guidance_problems
 from diffgen.config.joint_given import (
@@ -29,7 +30,14 @@ from diffgen.config.sampling import (
     class_indices,
     device_problems,
 )
-from diffgen.config.source import Source, position_problems, resolve, size_problems, vae_problems
+from diffgen.config.source import (
+    Source,
+    position_problems,
+    refused_if_distilled,
+    resolve,
+    size_problems,
+    vae_problems,
+)
 from diffgen.config.train import unwritable
 from diffgen.errors import UserError
 
@@ -85,6 +93,9 @@ class JointSampleConfig(JointGivenConfig, SamplingConfig):
         """Yield mistakes that show only beside the model's own files."""
         try:
             source = resolve(self.source)
+            if source.distilled is not None:
+                yield from refused_if_distilled(self.source, NO_OTHER_LEVELS)
+                return
             yield from vae_problems(source, self.source, self.vae)
             yield from size_problems("size", self.size, source)
             yield from self._walk_problems(source)

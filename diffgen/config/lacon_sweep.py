@@ -10,9 +10,10 @@ from pydantic import Field
 
 from diffgen.config.base import Section
 from diffgen.config.constraints import Form, aligners_place, missing_aligner, name_problems
+from diffgen.config.distilled import NO_OTHER_LEVELS
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.guidance import CFGConfig, GuidanceConfig
-from diffgen.config.source import resolve
+from diffgen.config.source import refused_if_distilled, resolve
 from diffgen.config.sweep import Scale, SweepConfig
 from diffgen.config.train import unwritable
 from diffgen.errors import UserError
@@ -117,6 +118,10 @@ class LaconSweepConfig(SweepConfig):
 
     def problems(self) -> Iterator[str]:
         """Yield mistakes of the sweep, of any cell, and on the disk."""
+        refused = list(refused_if_distilled(self.source, NO_OTHER_LEVELS))
+        if refused:
+            yield from refused
+            return
         if not self.conditions:
             yield "conditions: give at least one"
         if not self.steps or len(set(self.steps)) < len(self.steps):

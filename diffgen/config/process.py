@@ -32,7 +32,7 @@ class FlowConfig(Section):
     """Rectified flow: x_t = (1 - t) x0 + t eps, the model predicts v = eps - x0."""
 
     predictions: ClassVar[tuple[str, ...]] = ("x0", "velocity")
-    schedulers: ClassVar[tuple[str, ...]] = ("euler", "heun", "dpmpp")
+    schedulers: ClassVar[tuple[str, ...]] = ("euler", "heun", "dpmpp", "lcm")
     most_steps: ClassVar[int | None] = None
     learned_variance: ClassVar[bool] = False
 
@@ -66,7 +66,7 @@ class DDPMConfig(Section):
     """Discrete diffusion (Ho et al. 2020): x_t = sqrt(abar) x0 + sqrt(1 - abar) eps."""
 
     predictions: ClassVar[tuple[str, ...]] = ("x0", "v", "eps")
-    schedulers: ClassVar[tuple[str, ...]] = ("ddim", "ddpm", "dpmpp")
+    schedulers: ClassVar[tuple[str, ...]] = ("ddim", "ddpm", "dpmpp", "lcm")
 
     kind: Literal["ddpm"] = "ddpm"
     """Noising process."""

@@ -85,8 +85,10 @@ class ResolutionsConfig(SamplingConfig, ScoringConfig):
         shared = (*ScoringConfig.model_fields, "seed", "device", "dtype")
         settings: dict[str, Any] = {name: getattr(self, name) for name in shared}
         for name in SamplingConfig.model_fields:
-            own = getattr(row, name, None)
-            settings[name] = getattr(self, name) if own is None else own
+            if (own := getattr(row, name, None)) is not None:
+                settings[name] = own
+            elif name in self.model_fields_set:  # what is not given, a distilled model fills itself
+                settings[name] = getattr(self, name)
         settings["reference"] = self.reference.replace("{size}", size or row_size(row))
         return EvaluateConfig(source=row.source, size=size, **settings)
 

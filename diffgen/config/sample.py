@@ -8,8 +8,8 @@ from pydantic_settings import CliPositionalArg
 
 from diffgen.config.base import Size
 from diffgen.config.constraints import ConstraintsConfig, constraint_problems
-from diffgen.config.guide import guidance_problems
-from diffgen.config.process import solver_problems
+from diffgen.config.distilled import NO_CONSTRAINTS
+from diffgen.config.guide import drawing_problems
 from diffgen.config.sampling import (
     Device,
     Dtype,
@@ -17,7 +17,7 @@ from diffgen.config.sampling import (
     class_indices,
     device_problems,
 )
-from diffgen.config.source import position_problems, resolve, size_problems, vae_problems
+from diffgen.config.source import resolve, size_problems, vae_problems
 from diffgen.config.train import unwritable
 from diffgen.errors import UserError
 
@@ -50,12 +50,12 @@ class SampleConfig(ConstraintsConfig, SamplingConfig):
             source = resolve(self.source)
             yield from vae_problems(source, self.source, self.vae)
             yield from size_problems("size", self.size, source)
-            yield from solver_problems(
-                "", self.scheduler, self.steps, self.time_shift, source.process
-            )
-            yield from position_problems(source, self)
-            yield from guidance_problems(self, source, self.size)
-            yield from constraint_problems(self, source, self.source, self.size, self.num_images)
+            yield from drawing_problems(self, source, self.size)
+            if source.distilled and self.constraint:
+                yield f"constraint: {self.constraint[0]}, but {NO_CONSTRAINTS}"
+            else:
+                count = self.num_images
+                yield from constraint_problems(self, source, self.source, self.size, count)
             class_indices(self.classes, source)
         except UserError as error:
             yield str(error)

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
-from diffgen.config.guidance import CFGConfig, GuidanceConfig, from_earlier
+from diffgen.config.distilled import NO_COMPARISON, NO_TIME_SHIFT, Distilled
+from diffgen.config.guidance import CFGConfig, GuidanceConfig, described, from_earlier
 from diffgen.config.positions import PositionOverrides
 from diffgen.config.source import Source
+from diffgen.errors import UserError
 
+UNGUIDED = CFGConfig(scale=1.0)
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["fp32", "bf16"]
 TimeShift = Literal["none", "sqrt"]
@@ -21,9 +25,10 @@ YES = {"y", "yes", "t", "true", "on", "1"}
 class WalkConfig(PositionOverrides):
     """How noise is walked to an image, guidance apart."""
 
-    scheduler: Literal["euler", "heun", "dpmpp", "ddim", "ddpm"] = "dpmpp"
+    scheduler: Literal["euler", "heun", "dpmpp", "ddim", "ddpm", "lcm"] = "dpmpp"
     """Solver: euler, heun or dpmpp for flow models, ddim, ddpm or dpmpp for DDPM ones. All
-    evaluate the model once a step, but heun twice save for the last. ddpm adds noise."""
+    evaluate the model once a step, but heun twice save for the last. ddpm adds noise. lcm: x0, then
+    fresh noise to the next level, for distilled models."""
     steps: int = Field(default=20, ge=1)
     """Steps from noise to image [count]."""
     time_shift: TimeShift = "none"
@@ -49,6 +54,35 @@ class SamplingConfig(WalkConfig):
     def _read_earlier(cls, values: Any) -> Any:
         """Runs of earlier versions state a guidance_scale."""
         return from_earlier(values)
+
+    def distilled_problems(self, distilled: Distilled | None) -> Iterator[str]:
+        """Complaints about settings that were given and that a distilled model cannot have."""
+        if distilled is None:
+            return
+        given = self.model_fields_set
+        if "scheduler" in given and self.scheduler != "lcm":
+            yield f"scheduler: {self.scheduler}, but the model is distilled and walked by lcm alone"
+        if "steps" in given and self.steps not in distilled.steps:
+            yield f"steps: {self.steps}, but {distilled.trained_for}"
+        if "guidance" in given and self.guidance != UNGUIDED:
+            yield f"guidance: {described(self.guidance)}, but {NO_COMPARISON}"
+        if self.time_shift != "none":
+            yield f"time_shift: {self.time_shift}, but {NO_TIME_SHIFT}"
+
+    def for_distilled(self, distilled: Distilled | None) -> Self:
+        """These settings, and where none were given those of a distilled model: lcm, its fewest
+        steps, unguided. Those of an ordinary model (None) stay as they are.
+
+        Raises:
+            UserError: what was given does not fit the distilled model.
+        """
+        if distilled is None:
+            return self
+        for problem in self.distilled_problems(distilled):
+            raise UserError(problem)
+        own = {"scheduler": "lcm", "steps": distilled.fewest, "guidance": UNGUIDED}
+        left = {name: value for name, value in own.items() if name not in self.model_fields_set}
+        return self.model_copy(update=left)
 
 
 def told_to_use_cpu() -> bool:

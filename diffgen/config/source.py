@@ -1,6 +1,7 @@
 """SOURCE arguments: a run folder, a pipeline folder or a hub id, read without torch."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from pydantic import ValidationError
 
 from diffgen.config.base import Size, indivisible, parse_size, token_grid
 from diffgen.config.diffusers_dit import class_names, dit_settings, is_dit_pipeline
+from diffgen.config.distilled import Distilled
+from diffgen.config.model import Prediction
 from diffgen.config.positions import (
     PositionOverrides,
     Positions,
@@ -50,6 +53,10 @@ class Source:
     """It holds the VAE its latents are decoded with."""
     position: Positions
     """Its positional encoding."""
+    prediction: Prediction
+    """What its output means."""
+    distilled: Distilled | None = None
+    """It draws in few steps, without guidance."""
     diffusers: bool = False
     """It is a DiTPipeline of diffusers, to be read into diffgen's model."""
 
@@ -101,6 +108,7 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
         latent = LatentFormat.model_validate(stated) if stated else None
         factor = latent.factor if latent else 1
         height, width = model["sample_size"]
+        few = index.get("distilled")
         return Source(
             pipeline=path,
             run=run,
@@ -113,6 +121,8 @@ def resolve(source: str, field: str = "source", hub: dict[str, Any] | None = Non
             latent=latent,
             has_vae=(path / "vae" / "config.json").exists(),
             position=read_position(model.get("position")),
+            prediction=model.get("prediction", "velocity"),
+            distilled=Distilled.model_validate(few) if few else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
@@ -155,6 +165,7 @@ def _diffusers_source(
         latent=latent,
         has_vae=True,
         position=SinCosConfig(),
+        prediction="eps",
         diffusers=True,
     )
 
@@ -168,6 +179,16 @@ def _present(folder: Path) -> Path:
 
 def _read(path: Path, field: str) -> dict[str, Any]:
     return read_json(path, field, f"no diffgen pipeline: {path} is missing")
+
+
+def refused_if_distilled(name: str, why: str) -> Iterator[str]:
+    """The complaint about the model ``name`` where it is distilled, and ``why``.
+
+    None where there is no such model, which others complain about.
+    """
+    with suppress(UserError):
+        if resolve(name).distilled is not None:
+            yield f"source: {name} is distilled to few steps: {why}"
 
 
 def position_problems(source: Source, overrides: PositionOverrides) -> Iterator[str]:

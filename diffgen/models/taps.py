@@ -1,10 +1,11 @@
 """Reading a model's features on the way: what its blocks hand on, and its embedding of the time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffgen.models.dit import DiT
 
@@ -15,31 +16,42 @@ class Taps:
 
     features: dict[int, Tensor] = field(default_factory=dict)
     """By block: (B, N, width) tokens after it."""
+    attended: dict[int, Tensor] = field(default_factory=dict)
+    """By block: (B, N, width), what its attention found, before the gate."""
     time: Tensor | None = None
     """(B, width) the embedding of the time alone."""
 
 
 @contextmanager
-def tapped(model: DiT, blocks: Sequence[int]) -> Iterator[Taps]:
+def tapped(model: DiT, blocks: Sequence[int], attentions: Sequence[int] = ()) -> Iterator[Taps]:
     """Fill the taps at every forward pass while it lasts; gradients flow through them.
+
+    ``blocks``: those whose tokens are kept; ``attentions``: those of whose attention is.
 
     Raises:
         ValueError: the model has no such block.
     """
     taps = Taps()
 
-    def keep(number: int, tokens: Tensor) -> None:
-        taps.features[number] = tokens
+    def keep(kept: dict[int, Tensor], number: int) -> Callable[..., None]:
+        def hook(_: nn.Module, __: Any, tokens: Tensor) -> None:
+            kept[number] = tokens
+
+        return hook
 
     def keep_time(embedded: Tensor) -> None:
         taps.time = embedded
 
-    for number in blocks:
+    for number in (*blocks, *attentions):
         if not 0 <= number < len(model.blocks):
             raise ValueError(f"block {number} is not one of the model's {len(model.blocks)}")
+    attention = [cast(nn.Module, model.blocks[number].attn) for number in attentions]
     hooks = [
-        model.blocks[number].register_forward_hook(lambda _, __, out, n=number: keep(n, out))
-        for number in blocks
+        *(model.blocks[n].register_forward_hook(keep(taps.features, n)) for n in blocks),
+        *(
+            module.register_forward_hook(keep(taps.attended, n))
+            for n, module in zip(attentions, attention, strict=True)
+        ),
     ]
     hooks.append(model.t_embedder.register_forward_hook(lambda _, __, out: keep_time(out)))
     try:

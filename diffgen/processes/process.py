@@ -35,6 +35,9 @@ class Process(Protocol):
     def draw_time(self, generator: torch.Generator) -> Tensor:
         """One training time in (0, 1], as a 0-d fp32 tensor."""
 
+    def own_time(self, t: Tensor) -> Tensor:
+        """Times as the model has them, of diffgen's ``t``."""
+
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma at times ``t``, in the shape of ``t``."""
 

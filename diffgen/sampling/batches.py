@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
+from diffusers import LCMScheduler
 from torch import Tensor
 
 from diffgen.config.sampling import SamplingConfig
@@ -60,7 +61,8 @@ def set_up(
     named = build_scheduler(config.scheduler, shift, process)
     if type(named) is type(pipe.scheduler):
         return
-    if process.kind == "ddpm" and "timestep_spacing" in saved:
+    spaced = process.kind == "ddpm" and not isinstance(named, LCMScheduler)
+    if spaced and "timestep_spacing" in saved:
         spacing = {key: saved.get(key, 0) for key in ("timestep_spacing", "steps_offset")}
         named = type(named).from_config(named.config, **spacing)
     pipe.scheduler = named

@@ -8,18 +8,25 @@ one evaluates the model at ``processes.schedule.sampling_steps`` and ends at the
 from typing import Any, TypeAlias
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    LCMScheduler,
+)
 from torch import Tensor
 
 from diffgen.config.process import DDPMConfig
 from diffgen.errors import UserError
 from diffgen.processes.schedule import alpha_bar, sampling_steps
 
-DDPMSolver: TypeAlias = DDIMScheduler | DDPMScheduler | DPMSolverMultistepScheduler
+DDPMSolver: TypeAlias = DDIMScheduler | DDPMScheduler | DPMSolverMultistepScheduler | LCMScheduler
+LCM_STEPS = 4  # of which a walk without diffgen takes its own; diffgen sets them itself
+NO_SKIP = 1e9  # LCM's share of x_t in its x0 is (0.5 / (NO_SKIP k))^2 at step k: none
 
 
 def build_ddpm_solver(name: str, process: DDPMConfig) -> DDPMSolver:
-    """The diffusers scheduler called ``ddim``, ``ddpm`` or ``dpmpp``, for this chain.
+    """The diffusers scheduler called ``ddim``, ``ddpm``, ``dpmpp`` or ``lcm``, for this chain.
 
     It is given x0 whatever the model predicts, and clips nothing.
     """
@@ -36,6 +43,10 @@ def build_ddpm_solver(name: str, process: DDPMConfig) -> DDPMSolver:
             return DDPMScheduler(clip_sample=False, variance_type=variance_type, **settings)
         case "dpmpp":
             return DPMSolverMultistepScheduler(**settings)
+        case "lcm":
+            return LCMScheduler(
+                original_inference_steps=LCM_STEPS, timestep_scaling=NO_SKIP, **settings
+            )
     raise UserError(f"scheduler: {name!r} is not one of {', '.join(process.schedulers)}")
 
 
@@ -47,7 +58,8 @@ def set_ddpm_steps(scheduler: Any, count: int, device: torch.device | str) -> No
     """
     config, name = scheduler.config, type(scheduler).__name__
     if not isinstance(scheduler, DDPMSolver):
-        raise UserError(f"scheduler: {name} cannot walk a ddpm model; use ddim, ddpm or dpmpp")
+        known = "ddim, ddpm, dpmpp or lcm"
+        raise UserError(f"scheduler: {name} cannot walk a ddpm model; use {known}")
     if config.prediction_type != "sample" or config.get("variance_type") == "learned_range":
         raise UserError(
             f"scheduler: {name} must have prediction_type 'sample', and variance_type 'learned' if "
@@ -57,8 +69,11 @@ def set_ddpm_steps(scheduler: Any, count: int, device: torch.device | str) -> No
         raise UserError(
             f"steps: {count} is more than the model's {config.num_train_timesteps} noise levels"
         )
-    grid = sampling_steps(config.num_train_timesteps, count, config.timestep_spacing)
-    if config.timestep_spacing == "leading":  # diffusers' own, kept by converted models
+    # The fresh noise of LCM hides nothing that a start short of full noise left out.
+    spacing: Any = config.timestep_spacing
+    spacing = "trailing" if isinstance(scheduler, LCMScheduler) else spacing
+    grid = sampling_steps(config.num_train_timesteps, count, spacing)
+    if spacing == "leading":  # diffusers' own, kept by converted models
         last = config.num_train_timesteps - 1
         grid = [min(step + config.get("steps_offset", 0), last) for step in grid]
     match scheduler:
@@ -76,6 +91,11 @@ def set_ddpm_steps(scheduler: Any, count: int, device: torch.device | str) -> No
             scheduler.timesteps = torch.tensor(grid, device=device)
             scheduler.sigmas = torch.cat([((1 - abar) / abar).sqrt(), abar.new_zeros(1)]).float()
             scheduler.set_begin_index(0)  # walk by position, never by searching for equal floats
+        case LCMScheduler():
+            scheduler.set_timesteps(count, original_inference_steps=max(LCM_STEPS, count))
+            scheduler.timesteps = torch.tensor(grid, device=device)
+            scheduler.alphas_cumprod = alpha_bar(scheduler.betas.double())[1:].float()
+            scheduler.set_begin_index(0)
 
 
 def held_levels(abar: Tensor, grid: list[int]) -> Tensor:

@@ -14,6 +14,7 @@ from diffgen.models.adapter import Adapter
 from diffgen.models.dit import DiT
 from diffgen.models.taps import tapped
 from diffgen.processes import Denoised, Process
+from diffgen.processes.shift import denoise_shifted
 
 
 class Denoiser(NamedTuple):
@@ -25,6 +26,8 @@ class Denoiser(NamedTuple):
     """(B,) seeds of what its encoding draws, the same at every step; None: it draws nothing."""
     adapter: Adapter | None = None
     """What works beside the model."""
+    timestep_shift: float = 1.0
+    """Of a distilled model, see ``processes.shift``."""
 
     def levels(self, t: float) -> tuple[float, float]:
         """alpha and sigma at time ``t``."""
@@ -45,7 +48,8 @@ class Denoiser(NamedTuple):
         if self.position_seeds is not None:
             seeds = self.position_seeds * (len(x_t) // len(self.position_seeds))
             told["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return self.process.denoise(self.model, x_t, times, labels, earlier, **told)
+        shift = self.timestep_shift
+        return denoise_shifted(self.process, self.model, x_t, times, labels, shift, earlier, **told)
 
     def observed(
         self, x_t: Tensor, t: float | Tensor, labels: Tensor, s: float | None, blocks: Sequence[int]

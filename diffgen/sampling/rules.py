@@ -61,6 +61,10 @@ def check_guide(pipe: DiffGenPipeline, guide: DiffGenPipeline | None) -> None:
     """Raise ValueError unless ``guide`` can stand beside ``pipe`` in autoguidance."""
     if guide is None:
         raise ValueError("guide: autoguidance needs one, a pipeline of a weaker model")
+    if guide.distilled is not None:
+        raise ValueError(
+            "guide: it is distilled: its predictions have its teacher's guidance built in"
+        )
     own, other = _facts(pipe), _facts(guide)
     for what, fact in own.items():
         if fact != other[what]:

@@ -16,6 +16,8 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
+    FlowMatchLCMScheduler,
+    LCMScheduler,
 )
 from torch import Tensor
 
@@ -28,8 +30,13 @@ from diffgen.sampling.ddpm_steps import DDPMSolver, build_ddpm_solver, set_ddpm_
 from diffgen.sampling.noise import Generators
 
 FlowScheduler: TypeAlias = (
-    FlowMatchEulerDiscreteScheduler | FlowMatchHeunDiscreteScheduler | DPMSolverMultistepScheduler
+    FlowMatchEulerDiscreteScheduler
+    | FlowMatchHeunDiscreteScheduler
+    | DPMSolverMultistepScheduler
+    | FlowMatchLCMScheduler
 )
+LCM: TypeAlias = FlowMatchLCMScheduler | LCMScheduler
+"""x0, then fresh noise to the next level: the solvers of distilled models."""
 Scheduler: TypeAlias = FlowScheduler | DDPMSolver
 FLOW = FlowConfig()
 TRAIN_STEPS = 1000  # diffusers writes times as sigma * 1000
@@ -39,7 +46,8 @@ def build_scheduler(name: str, shift: float = 1.0, process: ProcessConfig = FLOW
     """The diffusers scheduler of a name, set up for models of ``process``.
 
     Args:
-        name: ``euler``, ``heun`` or ``dpmpp`` for flow, ``ddim``, ``ddpm`` or ``dpmpp`` for ddpm.
+        name: ``euler``, ``heun``, ``dpmpp`` or ``lcm`` for flow, ``ddim``, ``ddpm``, ``dpmpp`` or
+            ``lcm`` for ddpm.
         shift: size shift of a flow's noise levels.
         process: the models' noising process.
 
@@ -57,6 +65,8 @@ def build_scheduler(name: str, shift: float = 1.0, process: ProcessConfig = FLOW
             return DPMSolverMultistepScheduler(
                 prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
             )
+        case _, "lcm":
+            return FlowMatchLCMScheduler(shift=shift)
     raise UserError(f"scheduler: {name!r} is not one of {', '.join(process.schedulers)}")
 
 
@@ -64,6 +74,8 @@ def walks_flow(scheduler: Any) -> bool:
     """True for the schedulers of flow models."""
     match scheduler:
         case FlowMatchEulerDiscreteScheduler() | FlowMatchHeunDiscreteScheduler():
+            return True
+        case FlowMatchLCMScheduler():
             return True
         case DPMSolverMultistepScheduler():
             return bool(scheduler.config.use_flow_sigmas)
@@ -118,7 +130,8 @@ def set_flow_sigmas(
         UserError: the scheduler is none that walks a flow here.
     """
     match scheduler:
-        case FlowMatchEulerDiscreteScheduler():  # the only one that takes sigmas; it shifts them
+        # These take sigmas, and shift them.
+        case FlowMatchEulerDiscreteScheduler() | FlowMatchLCMScheduler():
             scheduler.set_timesteps(sigmas=flow_sigmas(steps, shift).tolist(), device=device)
         case FlowMatchHeunDiscreteScheduler():  # a step but the last is two evaluations
             scheduler.set_timesteps(steps, device=device)
@@ -134,7 +147,7 @@ def set_flow_sigmas(
         case _:
             raise UserError(
                 f"scheduler: {type(scheduler).__name__} cannot walk a flow model; "
-                "use euler, heun or dpmpp"
+                "use euler, heun, dpmpp or lcm"
             )
     scheduler.set_begin_index(0)  # walk by position, never by searching for equal floats
 
@@ -159,6 +172,10 @@ def solver_step(
     ``generator`` gives the noise of a solver that adds some, one for each image or one for all.
     """
     output, options = denoised.x0, {}
+    if isinstance(scheduler, LCM):
+        if bool(timestep == scheduler.timesteps[-1]):
+            return denoised.x0  # to the bit, which diffusers' way there would round
+        options["generator"] = generator
     if walks_flow(scheduler):
         output = Flow.velocity_from_x0(x, denoised.x0, x.new_full((len(x),), t))
     elif isinstance(scheduler, DDPMScheduler):

@@ -8,7 +8,7 @@ import json
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ class TrainingState:
     ema: EMA
     optimizers: list[torch.optim.Optimizer]
     schedules: list[torch.optim.lr_scheduler.LambdaLR]
+    others: Mapping[str, nn.Module] = field(default_factory=dict)
+    """Whatever else is trained, whole in its state dict, by the name of its file."""
     class_names: tuple[str, ...] = ()
     """Classes of the data in label order; a run is not resumed on others."""
     num_images: int | None = None
@@ -72,7 +74,8 @@ class TrainingState:
 
     def save(self, folder: Path) -> None:
         """Write everything into ``folder``."""
-        save_file(_contiguous(self.model.state_dict()), folder / "model.safetensors")
+        for name, module in self._modules():
+            save_file(_contiguous(module.state_dict()), folder / f"{name}.safetensors")
         for average in self.ema.averages:
             save_file(_contiguous(average.weights), folder / f"ema-{average.name}.safetensors")
         state = {
@@ -87,6 +90,10 @@ class TrainingState:
             "num_images": self.num_images,
         }
         (folder / "state.json").write_text(json.dumps(progress))
+
+    def _modules(self) -> Iterator[tuple[str, nn.Module]]:
+        yield "model", self.model
+        yield from self.others.items()
 
     def _same_classes(self, saved: list[str], folder: Path) -> None:
         if list(self.class_names) != saved:
@@ -114,8 +121,9 @@ class TrainingState:
             progress = json.loads((folder / "state.json").read_text())
             self._same_classes(progress["class_names"], folder)
             self._same_count(progress.get("num_images", self.num_images), folder)
-            weights = _fitting(folder / "model.safetensors", self.model.state_dict())
-            self.model.load_state_dict(weights)
+            for name, module in self._modules():
+                stored = _fitting(folder / f"{name}.safetensors", module.state_dict())
+                module.load_state_dict(stored)
             for average in self.ema.averages:
                 stored = _fitting(folder / f"ema-{average.name}.safetensors", average.weights)
                 for name, tensor in average.weights.items():

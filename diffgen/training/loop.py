@@ -52,6 +52,8 @@ class Loop:
     """A process's batch -> the pieces it computes at once."""
     parts: Callable[[], Mapping[str, tuple[float, float]]] = dict
     """Sums and counts of parts of this process's losses, by name, since it was last called."""
+    stepped: Callable[[], object] = lambda: None
+    """What else takes a step when the model has; every process calls it."""
     remedy: str = "lower --optimizer rates in a new --out may help"
     """What to try after a bad loss."""
 
@@ -139,6 +141,7 @@ class Loop:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
+        self.stepped()
         return self.accelerator.reduce(total, "mean"), norm
 
     def _collect(self) -> None:

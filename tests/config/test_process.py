@@ -126,6 +126,6 @@ def source(tmp_path) -> str:
 def test_sampling_and_scoring_know_the_models_solvers(source, schema):
     assert read(source, "--scheduler", "ddpm", schema=schema).scheduler == "ddpm"
     message = refusal(source, "--scheduler", "euler", schema=schema)
-    assert message == "prog: scheduler: euler cannot walk a ddpm model; use ddim, ddpm, dpmpp"
+    assert message == "prog: scheduler: euler cannot walk a ddpm model; use ddim, ddpm, dpmpp, lcm"
     message = refusal(source, "--steps", "51", schema=schema)
     assert message == "prog: steps: 51 is more than the model's 50 noise levels"

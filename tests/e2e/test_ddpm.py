@@ -115,7 +115,7 @@ def test_generate_draws_with_every_solver_whatever_the_batch(scheduler):
 
 def test_a_solver_of_flows_is_refused(capsys):
     assert launch("sample", ["run", "--scheduler", "euler"], "sample") == 2
-    said = "sample: scheduler: euler cannot walk a ddpm model; use ddim, ddpm, dpmpp\n"
+    said = "sample: scheduler: euler cannot walk a ddpm model; use ddim, ddpm, dpmpp, lcm\n"
     assert capsys.readouterr().err == said
 
 

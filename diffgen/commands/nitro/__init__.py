@@ -1,0 +1,1 @@
+"""``nitro``: from a trained model to one that draws in one step."""

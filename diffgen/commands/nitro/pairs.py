@@ -1,0 +1,148 @@
+"""The first thing a distillation needs: the teacher's images, from noise that is known."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from diffgen.commands.nitro.distillation import Distillation
+from diffgen.config.guidance import with_guidance
+from diffgen.config.stored import read_json
+from diffgen.errors import UserError
+from diffgen.files import link_folder, write_folder, write_json
+from diffgen.guidance.build import build_rule
+from diffgen.metrics.shards import Shards
+from diffgen.nitro.pairs import SHARD, Pairs, make_pairs, pair_seed
+from diffgen.sampling.batches import set_up
+from diffgen.signals import Interrupted
+
+FACTS = "pairs.json"
+SHARED = ("pairs", "regression")
+"""Folders that another student of the same teacher can take over."""
+
+
+def take_over(distilling: Distillation) -> None:
+    """Link what another student of the same teacher and settings has made already.
+
+    Raises:
+        UserError: it is of other settings, or not finished.
+    """
+    config, out = distilling.config, distilling.folder.path
+    if config.reuse is None or all((out / name).exists() for name in SHARED):
+        return
+    if not (config.reuse / "regression" / "pipeline").exists():
+        raise UserError(
+            f"reuse: {config.reuse} holds no finished regression; finish that one first"
+        )
+    for name in SHARED:
+        if not (out / name).exists():
+            write_folder(out / name, partial(_link, config.reuse / name))
+
+
+def _link(source: Path, target: Path) -> None:
+    target.rmdir()
+    link_folder(source, target)
+
+
+def prepare_pairs(distilling: Distillation) -> Pairs:
+    """The pairs, those that are missing drawn first. All processes must call it.
+
+    Raises:
+        UserError: the folder holds pairs of another teacher or of other settings.
+    """
+    group = distilling.group
+    with group.together():
+        place = distilling.folder.path / "pairs"
+        if group.main:
+            _open(distilling, place)
+    with group.together():
+        pairs = opened(distilling, place)
+        missing = pairs.shards.missing()
+    mine = list(group.deal(missing))
+    if missing:
+        _draw(distilling, pairs, mine, sum(map(len, missing)))
+    with group.together():
+        pass
+    return pairs
+
+
+def opened(distilling: Distillation, place: Path) -> Pairs:
+    """The pairs of a folder; there may be some missing."""
+    facts = read_json(place / FACTS, "out", f"{place / FACTS} is missing")
+    pipe = distilling.pipe
+    names, count = tuple(pipe.config.class_names), pipe.transformer.num_classes
+    shards = Shards(place, facts["count"], SHARD)
+    return Pairs(shards, names, count, facts["seed"])
+
+
+def facts_of(distilling: Distillation) -> dict[str, Any]:
+    """What decides the pairs, but for their seed."""
+    config = distilling.config
+    free = {"batch_size", "decode_batch_size", "decode_tiled", "count"}
+    settings = with_guidance(config.pairs.model_dump(mode="json", exclude=free))
+    count = config.pairs.count
+    return {"teacher": distilling.teacher, "settings": settings, "count": count}
+
+
+def _open(distilling: Distillation, place: Path) -> None:
+    """Write what the pairs are, or compare it with what is there."""
+    wanted = facts_of(distilling)
+    file = place / FACTS
+    if not file.exists():
+        place.mkdir(parents=True, exist_ok=True)
+        write_json(file, {**wanted, "seed": pair_seed(distilling.config.seed)})
+        return
+    there = read_json(file, "out", f"{file} is missing")
+    for name, value in wanted.items():
+        if there.get(name) != value:
+            shown = "" if name == "teacher" else f": {there.get(name)} there, {value} here"
+            raise UserError(
+                f"pairs: {place} was drawn with another {name.rstrip('s')}{shown}; choose another "
+                "--out, or remove it"
+            )
+
+
+def _draw(distilling: Distillation, pairs: Pairs, ranges: list[range], missing: int) -> None:
+    """Draw the images of ``ranges``, and store them."""
+    config, pipe = distilling.config.pairs, distilling.pipe
+    with distilling.group.together():
+        set_up(pipe, config, distilling.guide)
+        rule = build_rule(config.guidance)
+
+    def draw(numbers: list[int], labels: Tensor) -> Tensor:
+        x0: Tensor = pipe(
+            class_labels=labels,
+            num_inference_steps=config.steps,
+            guidance=rule,
+            seed=pairs.seed,
+            image_numbers=numbers,
+            output_type="latent",
+            time_shift=config.time_shift,
+            guide=distilling.guide,
+        ).images
+        if not bool(torch.isfinite(x0).all()):
+            raise UserError(
+                "pairs: the teacher's images are not finite; its guidance is too strong"
+            )
+        return x0
+
+    try:
+        with (
+            distilling.group.together(),
+            tqdm(
+                total=missing,
+                unit="img",
+                desc="teacher's images",
+                disable=not distilling.group.main,
+                dynamic_ncols=True,
+            ) as bar,
+        ):
+            world = distilling.group.world
+            make_pairs(pairs, ranges, draw, config.batch_size, lambda n: bar.update(n * world))
+    except Interrupted as stop:
+        there = pairs.shards.count - sum(map(len, pairs.shards.missing()))
+        left = f"{there} of {len(pairs)} of the teacher's images are kept, the same command goes on"
+        raise Interrupted(stop.signum, left) from None

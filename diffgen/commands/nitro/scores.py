@@ -1,0 +1,121 @@
+"""How far a student has come: its one-step images beside the teacher's, at each checkpoint."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffgen.commands.nitro.distillation import Distillation
+from diffgen.commands.nitro.sheet import pictures
+from diffgen.files import write_file
+from diffgen.metrics.extractor import Extractor, load_extractor
+from diffgen.metrics.frechet import frechet_distance
+from diffgen.nitro.diversity import diversity
+from diffgen.nitro.pairs import Pairs
+from diffgen.pipeline import DiffGenPipeline
+from diffgen.seeding import stream_seed
+
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a line of scores.jsonl says of a student."""
+
+    images: int
+    """Images seen."""
+    fid: float
+    """Fréchet distance of its one-step images to the teacher's."""
+    diversity: float
+    """Variance within a class, as a share of the teacher's."""
+
+    def line(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "images": self.images,
+            "fid_to_teacher": round(self.fid, 4),
+            "diversity": round(self.diversity, 4),
+        }
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The teacher's images that students are compared with, and how both are seen."""
+
+    distilling: Distillation
+    extractor: Extractor
+    x0: Tensor
+    labels: Tensor
+    features: Tensor
+
+    @classmethod
+    def of(cls, distilling: Distillation, pairs: Pairs) -> "Examples":
+        """The first pairs, as many as are scored.
+
+        Raises:
+            UserError: the extractor cannot be loaded.
+        """
+        score = distilling.config.score
+        named = score.extractor
+        extractor = load_extractor(
+            named.name, named.weights, distilling.device, named.resize, named.image_size
+        )
+        x0, labels = pairs.first(score.count)
+        seen = (pictures(distilling, distilling.pipe, part) for part in x0.split(BATCH))
+        features = torch.cat([extractor(part).cpu() for part in seen])
+        return cls(distilling, extractor, x0, labels, features)
+
+    def score(self, pipe: DiffGenPipeline, images: int) -> Score:
+        """Draw as many images in one step, of noise that no pair has, and compare."""
+        seed = stream_seed(self.distilling.config.seed, "score", 0) % 2**62
+        drawn, features = [], []
+        for numbers in torch.arange(len(self.x0)).split(BATCH):
+            x0 = pipe(
+                class_labels=self.labels[numbers],
+                num_inference_steps=1,
+                seed=seed,
+                image_numbers=numbers.tolist(),
+                output_type="latent",
+            ).images
+            drawn.append(x0.cpu())
+            features.append(self.extractor(pictures(self.distilling, pipe, x0)).cpu())
+        return Score(
+            images,
+            frechet_distance(self.features, torch.cat(features)),
+            diversity(torch.cat(drawn), self.x0, self.labels),
+        )
+
+
+class Scores:
+    """``scores.jsonl`` of a student's folder."""
+
+    def __init__(self, distilling: Distillation) -> None:
+        self.file = distilling.folder.path / "scores.jsonl"
+
+    def all(self) -> list[dict[str, Any]]:
+        """The whole lines."""
+        lines = []
+        for text in self.file.read_text("utf-8").splitlines() if self.file.exists() else ():
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:  # cut off by a kill
+                break
+        return lines
+
+    def cut(self, seen: int) -> None:
+        """Drop the lines beyond ``seen`` images."""
+        self._write([line for line in self.all() if line["images"] <= seen])
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Put a line behind the others."""
+        self._write([*self.all(), line])
+
+    def best(self) -> dict[str, Any] | None:
+        """The line of the lowest distance."""
+        return min(self.all(), key=lambda line: line["fid_to_teacher"], default=None)
+
+    def _write(self, lines: list[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_file(self.file, lambda path: path.write_text(text, encoding="utf-8"))

@@ -1,0 +1,38 @@
+"""Teacher and student from the same noise, row by row."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from diffgen.commands.nitro.distillation import Distillation
+from diffgen.data.pixels import to_pil, to_uint8
+from diffgen.files import write_file
+from diffgen.nitro.pairs import Pairs
+from diffgen.pipeline import DiffGenPipeline
+from diffgen.sampling.sheet import Row, contact_sheet
+
+SHOWN = 16
+
+
+def draw_sheet(distilling: Distillation, pairs: Pairs, pipe: DiffGenPipeline, target: Path) -> None:
+    """Save the first pairs' images, and the student's in every number of steps it learns."""
+    x0, labels = pairs.first(SHOWN)
+    rows = [Row("teacher", to_pil(pictures(distilling, distilling.pipe, x0)))]
+    for count in distilling.config.counts:
+        drawn = pipe(
+            class_labels=labels,
+            num_inference_steps=count,
+            seed=pairs.seed,
+            image_numbers=list(range(len(labels))),
+            output_type="latent",
+        ).images
+        title = f"{count} step{'s' * (count > 1)}"
+        rows.append(Row(title, to_pil(pictures(distilling, pipe, drawn))))
+    write_file(target, contact_sheet(rows).save)
+
+
+def pictures(distilling: Distillation, pipe: DiffGenPipeline, x0: Tensor) -> Tensor:
+    """x0 (B, C, h, w) as the model sees it -> (B, 3, H, W) uint8 on the CPU."""
+    pairs = distilling.config.pairs
+    images = pipe.decode(x0.to(distilling.device), pairs.decode_batch_size, pairs.decode_tiled)
+    return to_uint8(images).cpu()

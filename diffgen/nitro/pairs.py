@@ -1,0 +1,109 @@
+"""The teacher's images, drawn once and kept: (noise, class, x0).
+
+Only x0 is stored. The noise of pair k is a function of (seed, k), as every image's is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from diffgen.data.order import Sample, TrainingData
+from diffgen.metrics.shards import Shards
+from diffgen.seeding import image_noise, stream_seed
+
+SHARD = 512
+"""Pairs of a file, at most [count]."""
+
+
+def pair_seed(seed: int) -> int:
+    """The seed of the pairs' noise: no image that is drawn with a seed of its own shares it."""
+    return stream_seed(seed, "pairs", 0) % 2**62
+
+
+@dataclass
+class Pairs:
+    """Images of the teacher as a source of training images: (x0, label) by number."""
+
+    shards: Shards
+    class_names: tuple[str, ...]
+    num_classes: int
+    seed: int
+    """See ``pair_seed``."""
+    _open: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return self.shards.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """x0 (C, h, w) fp32 as the model sees it, and the class that was asked for."""
+        shard, place = divmod(index, self.shards.size)
+        if shard not in self._open:  # a file is mapped, not read
+            file = self.shards.file(self.shards.ranges[shard])
+            self._open[shard] = safe_open(file, "pt").get_slice("x0")
+        return self._open[shard][place], self.label(index)
+
+    def label(self, index: int) -> int:
+        """The classes in turn; the null class of a model without any."""
+        return index % self.num_classes if self.num_classes else 0
+
+    def noise(self, index: int) -> Tensor:
+        """(C, h, w) fp32, what the teacher began with."""
+        return image_noise(self.seed, [index], tuple(self[index][0].shape))[0]
+
+    def first(self, count: int) -> tuple[Tensor, Tensor]:
+        """x0 and labels of the first ``count`` pairs, or of all there are."""
+        numbers = range(min(count, len(self)))
+        x0 = torch.stack([self[k][0] for k in numbers])
+        return x0, torch.tensor([self.label(k) for k in numbers])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without open files, which another process opens anew."""
+        return {**self.__dict__, "_open": {}}
+
+
+class PairSample(Sample, total=False):
+    """A teacher's image in the place of a training image, and what the teacher drew it from."""
+
+    noise: Tensor
+    """(C, h, w) fp32."""
+
+
+class PairData(TrainingData):
+    """Pairs by their number in the training."""
+
+    def __init__(self, pairs: Pairs, seed: int) -> None:
+        super().__init__(pairs, seed)
+        self.pairs = pairs
+
+    def __getitem__(self, number: int) -> PairSample:
+        sample = cast(PairSample, super().__getitem__(number))
+        sample["noise"] = self.pairs.noise(self.order.index(number))
+        return sample
+
+
+def make_pairs(
+    pairs: Pairs,
+    ranges: list[range],
+    draw: Callable[[list[int], Tensor], Tensor],
+    batch_size: int,
+    on_batch: Callable[[int], object],
+) -> None:
+    """Draw the pairs of ``ranges`` and store each range when it is whole.
+
+    Args:
+        draw: (numbers of images, labels) -> x0 (B, C, h, w), from the noise of those numbers.
+        batch_size: of images drawn at once.
+        on_batch: called with the number of images after each batch.
+    """
+    for numbers in ranges:
+        drawn = []
+        for start in range(numbers.start, numbers.stop, batch_size):
+            chosen = list(range(start, min(start + batch_size, numbers.stop)))
+            drawn.append(draw(chosen, torch.tensor([pairs.label(k) for k in chosen])).cpu())
+            on_batch(len(chosen))
+        labels = torch.tensor([pairs.label(k) for k in numbers])
+        pairs.shards.write(numbers, {"x0": torch.cat(drawn).float(), "labels": labels})

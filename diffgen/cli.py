@@ -79,6 +79,11 @@ VERBS = {
         "diffgen.commands.joint_eval.command:joint_eval",
         "score images and maps drawn from each other",
     ),
+    "nitro-eval": Verb(
+        "diffgen.config.nitro_eval:NitroEvalConfig",
+        "diffgen.commands.nitro_eval.command:nitro_eval",
+        "score a distillation part by part",
+    ),
     "evidence": Verb(
         "diffgen.config.evidence:EvidenceConfig",
         "diffgen.commands.evidence:evidence",

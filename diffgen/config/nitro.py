@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from diffgen.config.base import Section, default_kind
+from diffgen.config.base import ReadNumber, Section, default_kind
 from diffgen.config.beside import OwnDataConfig
 from diffgen.config.data import DigitsConfig, FolderConfig, ShapesConfig
 from diffgen.config.ema import ConstantEMAConfig
@@ -86,12 +86,14 @@ class HeadsConfig(Section):
     made [count]."""
     by_level: bool = True
     """Every noise level has heads of its own, as in NitroFusion; no: all levels share the pool."""
-    share: int = Field(default=1, ge=1)
+    share: int = Field(default=4, ge=1)
     """Heads drawn for an iteration of those with one level, type and tap [count]."""
     refresh: float = Field(default=0.01, ge=0, le=1)
     """Probability that a head begins anew at an iteration, an optimiser step [0 to 1]."""
-    levels: list[Level] = Field(default=[0.01, 0.25, 0.5, 0.75], min_length=1)
-    """Noise levels at which images are judged, one an iteration [0 clean, 1 noise]."""
+    levels: list[Level] = Field(default=[0.01, 0.05, 0.1, 0.25], min_length=1)
+    """Noise levels at which images are judged, one an iteration [diffgen's time: 0 clean, 1 noise].
+    NitroFusion: steps 10, 250, 500 and 750 of 1000; the more a student has learnt already, the
+    less its images differ under much noise."""
     local: bool = True
     """A third of the heads sees crops, told the class."""
     unconditional: bool = True
@@ -106,8 +108,8 @@ class HeadsConfig(Section):
     """Adversarial loss; linear: as NitroFusion prints it, unbounded."""
     r1: float = Field(default=0.0, ge=0)
     """Weight of the R1 penalty on the heads' gradients by the features of real images; 0: none."""
-    lr: float = Field(default=1e-3, gt=0)
-    """Learning rate of Adam for the heads."""
+    lr: float = Field(default=5e-3, gt=0)
+    """Learning rate of Adam for the heads, high as their lives are short."""
     betas: tuple[Decay, Decay] = (0.5, 0.99)
     """Decay rates of its first and second moment [0 to 1]."""
 
@@ -124,20 +126,21 @@ class StudentAdamWConfig(AdamWConfig):
 class StudentLoopConfig(LoopConfig):
     """The adversarial loop. Everything that passes is counted in images seen."""
 
-    images: int = Field(default=48_000, ge=1)
+    images: int = Field(default=24_000, ge=1)
     """Length of the training [images seen]."""
-    batch_size: int = Field(default=32, ge=1)
-    """Images an optimiser step sees, over all processes and accumulation [images]."""
+    batch_size: int = Field(default=8, ge=1)
+    """Images an optimiser step sees, over all processes and accumulation [images]. Heads live for
+    so many steps: small batches let them learn more."""
     clip_norm: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0: unclipped."""
-    sample_images: int = Field(default=4_800, ge=0)
+    sample_images: int = Field(default=4_000, ge=0)
     """Draw a preview this often; 0: never [images seen]."""
-    checkpoint_images: int = Field(default=4_800, ge=1)
+    checkpoint_images: int = Field(default=2_000, ge=1)
     """Save and score a checkpoint this often; the best is what the pipeline holds [images seen]."""
 
 
 class ScoreConfig(Section):
-    """How checkpoints are compared: one-step images against the teacher's."""
+    """How checkpoints are compared: images of every number of steps against the teacher's."""
 
     count: int = Field(default=1_000, ge=100)
     """Images drawn, and images of the teacher they are compared with [count]."""
@@ -161,8 +164,8 @@ class NitroConfig(Section):
     regression: RegressionConfig = RegressionConfig()
     """First stage: the student learns the teacher's images from their noise."""
     reuse: Path | None = None
-    """Another student's folder, of the same teacher and settings, whose pairs and regression are
-    taken over; none: both are made."""
+    """Another student's folder, of the same teacher, whose pairs and regression are taken over, of
+    a regression of other settings the pairs alone; none: both are made."""
     real: Literal["teacher", "data"] = "teacher"
     """What the heads take for real: the teacher's images, or the data's."""
     data: Annotated[
@@ -176,7 +179,7 @@ class NitroConfig(Section):
     timestep_shift: float | None = Field(default=None, gt=0, le=1)
     """The student is told the time S t in the place of t, as released: NitroSD-Realism 0.25,
     Vibrant 0.5; none: 1 but for a DDPM model of eps, 0.25 [dimensionless]."""
-    steps: Literal[1, 2, 4] = 4
+    steps: Annotated[Literal[1, 2, 4], ReadNumber] = 4
     """Most steps the student shall draw with: it is trained for 1, then for 2 too, then for 4."""
     one_step: float = Field(default=0.5, gt=0, le=1)
     """Share of the second stage that trains one step alone; of the rest, each further number of

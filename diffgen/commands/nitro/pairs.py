@@ -9,7 +9,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffgen.commands.nitro.distillation import Distillation
+from diffgen.config.command_line import load
 from diffgen.config.guidance import with_guidance
+from diffgen.config.nitro import NitroConfig, RegressionConfig
 from diffgen.config.stored import read_json
 from diffgen.errors import UserError
 from diffgen.files import link_folder, write_folder, write_json
@@ -18,6 +20,7 @@ from diffgen.metrics.shards import Shards
 from diffgen.nitro.pairs import SHARD, Pairs, make_pairs, pair_seed
 from diffgen.sampling.batches import set_up
 from diffgen.signals import Interrupted
+from diffgen.training.run_folder import FREE_IN_TRAIN
 
 FACTS = "pairs.json"
 SHARED = ("pairs", "regression")
@@ -27,8 +30,10 @@ SHARED = ("pairs", "regression")
 def take_over(distilling: Distillation) -> None:
     """Link what another student of the same teacher and settings has made already.
 
+    Where its regression is of other settings, the pairs alone.
+
     Raises:
-        UserError: it is of other settings, or not finished.
+        UserError: its regression is not finished.
     """
     config, out = distilling.config, distilling.folder.path
     if config.reuse is None or all((out / name).exists() for name in SHARED):
@@ -37,9 +42,18 @@ def take_over(distilling: Distillation) -> None:
         raise UserError(
             f"reuse: {config.reuse} holds no finished regression; finish that one first"
         )
-    for name in SHARED:
+    stated = load(NitroConfig, config.reuse / "config.yaml").regression
+    alike = _deciding(stated) == _deciding(config.regression)
+    for name in SHARED if alike else SHARED[:1]:
         if not (out / name).exists():
             write_folder(out / name, partial(_link, config.reuse / name))
+    if not alike:
+        print(f"reuse: {config.reuse} has a regression of other settings; its pairs are taken over")
+
+
+def _deciding(regression: RegressionConfig) -> dict[str, Any]:
+    """All but how often the training is looked at."""
+    return regression.model_dump(exclude={"train": {*FREE_IN_TRAIN, "workers"}})
 
 
 def _link(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -26,16 +27,16 @@ class Score:
 
     images: int
     """Images seen."""
-    fid: float
-    """Fréchet distance of its one-step images to the teacher's."""
+    fid: dict[int, float]
+    """Fréchet distance to the teacher's images, by the number of steps."""
     diversity: float
-    """Variance within a class, as a share of the teacher's."""
+    """Variance within a class of the one-step images, as a share of the teacher's."""
 
     def line(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "images": self.images,
-            "fid_to_teacher": round(self.fid, 4),
+            "fid_to_teacher": {str(steps): round(fid, 4) for steps, fid in self.fid.items()},
             "diversity": round(self.diversity, 4),
         }
 
@@ -68,24 +69,28 @@ class Examples:
         return cls(distilling, extractor, x0, labels, features)
 
     def score(self, pipe: DiffGenPipeline, images: int) -> Score:
-        """Draw as many images in one step, of noise that no pair has, and compare."""
+        """Draw as many images, of noise that no pair has, in every number of steps, and compare."""
+        found = {}
+        for steps in sorted(self.distilling.config.counts, reverse=True):
+            x0, features = self._drawn(pipe, steps)
+            found[steps] = frechet_distance(self.features, features)
+        return Score(images, found, diversity(x0, self.x0, self.labels))  # of one step, the last
+
+    def _drawn(self, pipe: DiffGenPipeline, steps: int) -> tuple[Tensor, Tensor]:
+        """x0 of images drawn in ``steps``, and what is seen in them."""
         seed = stream_seed(self.distilling.config.seed, "score", 0) % 2**62
         drawn, features = [], []
         for numbers in torch.arange(len(self.x0)).split(BATCH):
             x0 = pipe(
                 class_labels=self.labels[numbers],
-                num_inference_steps=1,
+                num_inference_steps=steps,
                 seed=seed,
                 image_numbers=numbers.tolist(),
                 output_type="latent",
             ).images
             drawn.append(x0.cpu())
             features.append(self.extractor(pictures(self.distilling, pipe, x0)).cpu())
-        return Score(
-            images,
-            frechet_distance(self.features, torch.cat(features)),
-            diversity(torch.cat(drawn), self.x0, self.labels),
-        )
+        return torch.cat(drawn), torch.cat(features)
 
 
 class Scores:
@@ -113,9 +118,14 @@ class Scores:
         self._write([*self.all(), line])
 
     def best(self) -> dict[str, Any] | None:
-        """The line of the lowest distance."""
-        return min(self.all(), key=lambda line: line["fid_to_teacher"], default=None)
+        """The line of the lowest distance, on average over the numbers of steps."""
+        return min(self.all(), key=distance, default=None)
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_file(self.file, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def distance(line: dict[str, Any]) -> float:
+    """Mean distance of a line of scores."""
+    return fmean(line["fid_to_teacher"].values())

@@ -239,6 +239,11 @@ class NitroConfig(Section):
         yield from solver_problems(
             "pairs.", pairs.scheduler, pairs.steps, pairs.time_shift, source.process
         )
+        if pairs.scheduler in ("ddpm", "lcm"):
+            yield (
+                f"pairs.scheduler: {pairs.scheduler} adds noise on the way, but images must "
+                "follow from the noise they begin with"
+            )
         for problem in guidance_problems(pairs, source, []):
             yield f"pairs.{problem}"
 

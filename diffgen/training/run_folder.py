@@ -14,7 +14,7 @@ from diffgen.files import write_file
 # The same up to rounding: how a batch lies in memory.
 FREE = (
     *("train.mixed", "train.token_budget"),
-    *("device", "out", "source", "track", "sampling", "report", "ema.export"),
+    *("device", "out", "source", "reuse", "track", "sampling", "report", "ema.export"),
     *("train.images", "train.workers", "data.on_error"),
 )
 FREE_IN_TRAIN = ("log_images", "sample_images", "checkpoint_images", "keep_checkpoints")
@@ -41,7 +41,10 @@ class RunFolder:
         Raises:
             UserError: it holds another run (every differing field is named), or cannot be made.
         """
-        if self.config.exists() and any(self.path.glob("checkpoints/images-*")):
+        begun = any(self.path.glob("checkpoints/images-*")) or any(
+            self.path.glob("regression/checkpoints/images-*")  # a student's first stage
+        )
+        if self.config.exists() and begun:
             differing = list(differences(load(type(config), self.config), config))
             if differing:
                 lines = "\n".join(f"  {line}" for line in differing)

@@ -78,7 +78,7 @@ def depth(source: Source) -> int:
 
 
 def is_trained(name: RowName, config: NitroConfig) -> bool:
-    """Whether the student of row ``name`` lies in its folder as ``config`` asks, trained to its end.
+    """Whether the student of row ``name`` lies in its folder as ``config`` asks, to its end.
 
     Raises:
         UserError: the folder holds a student of other settings, or of another length.

@@ -25,7 +25,7 @@ from diffgen.config.stored import read_json
 from diffgen.config.train import LoopConfig, unwritable
 from diffgen.errors import UserError
 
-Level = Annotated[float, Field(ge=0, lt=1)]
+Level = Annotated[float, Field(gt=0, lt=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -103,7 +103,7 @@ class HeadsConfig(Section):
     channels: int = Field(default=16, ge=1)
     """Channels that features are reduced to [count]."""
     convolutions: int = Field(default=2, ge=0)
-    """Convolutions of stride 2 in a head; fewer where a crop is too small [count]."""
+    """Convolutions of stride 2 in a head; fewer where they would leave a single place [count]."""
     loss: Literal["linear", "hinge", "softplus"] = "hinge"
     """Adversarial loss; linear: as NitroFusion prints it, unbounded."""
     r1: float = Field(default=0.0, ge=0)
@@ -148,7 +148,7 @@ class ScoreConfig(Section):
     """Network whose features are compared."""
     collapse: float = Field(default=0.5, ge=0, lt=1)
     """Stop where the variance of the images within a class falls below this share of what it was
-    at the beginning of the second stage; 0: never."""
+    at the beginning of the second stage, or rises above the inverse; 0: never."""
 
 
 class NitroConfig(Section):

@@ -31,12 +31,13 @@ class HeadShape:
     channels: int
     """Channels they are reduced to."""
     convolutions: int
-    """Convolutions that halve the map."""
+    """Convolutions that halve the map. What is left should have several places: a norm over few
+    numbers leaves little of them."""
 
     @property
     def groups(self) -> int:
-        """Of GroupNorm: the most up to 8 that divide the channels."""
-        return math.gcd(8, self.channels)
+        """Of GroupNorm, of 4 channels or more where the number of channels allows."""
+        return math.gcd(self.channels, max(1, self.channels // 4))
 
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...], float]]:
         """Name and shape of each parameter of one head, and the deviation it starts with."""

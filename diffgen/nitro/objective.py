@@ -154,7 +154,8 @@ class Adversarial:
         self, kind: HeadType, heads: Heads, real: Tensor, fake: Tensor, turn: Turn
     ) -> Heads:
         """Gradients of each head's own loss, whatever the others are."""
-        both = self._shown(torch.cat([real, fake], dim=1), turn).requires_grad_(self.r1 > 0)
+        shown = self._shown(real, turn).requires_grad_(self.r1 > 0)
+        both = torch.cat([shown, self._shown(fake, turn)], dim=1)
         logits = self.pool.shape(heads, both)
         of_real, of_fake = logits.split([real.shape[1], fake.shape[1]], dim=1)
         loss = critic_loss(self.loss, of_real, of_fake)
@@ -162,7 +163,7 @@ class Adversarial:
         for name, value in (("heads", loss), ("gap", gap)):
             self._tally.setdefault(f"{name} {kind.name}", []).append(value.detach())
         if self.r1:
-            loss = loss + self.r1 / 2 * r1_penalty(of_real, both)
+            loss = loss + self.r1 / 2 * r1_penalty(of_real, shown)
         found = torch.autograd.grad(loss * len(logits), list(heads.values()))
         return dict(zip(heads, found, strict=True))
 

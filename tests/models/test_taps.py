@@ -60,6 +60,35 @@ class TestTapped:
             model(X + 1, T, Y)
         assert not torch.equal(taps.features[1], first)
 
+    @torch.no_grad()
+    def test_what_attention_found_is_its_output_before_the_gate(self, model):
+        given = []
+        model.blocks[1].attn.register_forward_hook(lambda _, __, out: given.append(out))
+        with tapped(model, [1], [1, 2]) as taps:
+            model(X, T, Y)
+        assert set(taps.features) == {1}
+        assert set(taps.attended) == {1, 2}
+        assert torch.equal(taps.attended[1], given[0])
+        assert taps.attended[2].shape == (2, 4 * 6, 32)
+        assert not torch.equal(taps.attended[1], taps.features[1])
+
+    @torch.no_grad()
+    def test_attentions_alone_may_be_kept_and_by_default_none_is(self, model):
+        with tapped(model, [], [0]) as taps:
+            model(X, T, Y)
+        assert (set(taps.features), set(taps.attended)) == (set(), {0})
+        with tapped(model, [0]) as taps:
+            model(X, T, Y)
+        assert taps.attended == {}
+
+    def test_gradients_flow_through_attentions(self, model):
+        x = X.clone().requires_grad_()
+        with tapped(model, [], [1]) as taps:
+            model(x, T, Y)
+        (gradient,) = torch.autograd.grad(taps.attended[1][1].square().sum(), x)
+        assert gradient[1].any()
+        assert not gradient[0].any()
+
     def test_gradients_flow_through(self, model):
         x = X.clone().requires_grad_()
         with tapped(model, [1]) as taps:
@@ -72,6 +101,8 @@ class TestTapped:
         before = hooks(model)
         with tapped(model, [0, 1]):
             assert hooks(model) == before + 3
+        with tapped(model, [0, 1], [1, 2]):
+            assert hooks(model) == before + 5
         assert hooks(model) == before
         with pytest.raises(ValueError, match="not divisible"), tapped(model, [0, 1]):
             model(X[..., :7], T, Y)
@@ -80,9 +111,10 @@ class TestTapped:
     @pytest.mark.parametrize("number", [3, -1])
     def test_a_block_that_is_not_there_is_named_and_leaves_no_hook(self, model, number):
         message = f"block {number} is not one of the model's 3"
-        with pytest.raises(ValueError, match=message), tapped(model, [0, number]):
-            pass
-        assert hooks(model) == 0
+        for asked in (([0, number],), ([0], [number])):
+            with pytest.raises(ValueError, match=message), tapped(model, *asked):
+                pass
+            assert hooks(model) == 0
 
     def test_nothing_keeps_the_features(self, model):
         with tapped(model, [1]) as taps:

@@ -41,9 +41,7 @@ def calls(model: DiT, config: DDPMConfig | None = None, shift: float = 1.0) -> S
     return Student(process_of(model, config), shift, model.encoding.draws_always, seed=5)
 
 
-def objective(
-    model: DiT, courses: Any = ((0, 1),), share: int = 1, **options: Any
-) -> Adversarial:
+def objective(model: DiT, courses: Any = ((0, 1),), share: int = 1, **options: Any) -> Adversarial:
     """NitroFusion's iteration against heads on ``model``, with all three types of them."""
     places = spread_taps(len(model.blocks))
     compartments = Compartments(len(LEVELS), 3, len(places), 96)
@@ -65,6 +63,8 @@ def objective(
 def batch(numbers: range, seed: int = 0) -> dict[str, Any]:
     """Samples ``numbers`` as ``PairData`` collates them; each a function of its number."""
     drawn = [torch.Generator().manual_seed(1000 * seed + n) for n in numbers]
-    images, noise = (torch.stack([torch.randn(3, 16, 16, generator=g) for g in drawn]) for _ in "ab")
+    images, noise = (
+        torch.stack([torch.randn(3, 16, 16, generator=g) for g in drawn]) for _ in "ab"
+    )
     number = torch.tensor(list(numbers))
     return {"image": images, "noise": noise, "label": number % 3, "number": number}

@@ -12,7 +12,7 @@ from diffgen.commands.beside import encoder
 from diffgen.commands.nitro.distillation import Distillation
 from diffgen.commands.nitro.real import real_data
 from diffgen.commands.nitro.report import report
-from diffgen.commands.nitro.scores import Examples, Score, Scores
+from diffgen.commands.nitro.scores import Examples, Scores, distance
 from diffgen.commands.nitro.sheet import draw_sheet
 from diffgen.errors import UserError
 from diffgen.models.dit import DiT
@@ -23,7 +23,7 @@ from diffgen.nitro.pairs import PairData, Pairs
 from diffgen.nitro.pool import Compartments, Pool, head_types
 from diffgen.nitro.turn import Turns
 from diffgen.training.checkpoint import TrainingState
-from diffgen.training.loop import Hooks, Loop
+from diffgen.training.loop import Hooks, Loop, crossed
 
 
 def train_student(distilling: Distillation, pairs: Pairs, begun: dict[str, Tensor]) -> None:
@@ -134,11 +134,13 @@ def build_objective(distilling: Distillation) -> Adversarial:
 
 
 def head_shape(distilling: Distillation) -> HeadShape:
-    """With no more convolutions than the smallest map can be halved."""
+    """With as many convolutions as leave the smallest map two places a side."""
     asked, teacher = distilling.config.heads, distilling.pipe.transformer
     share = asked.local_side if asked.local else 1.0
-    halvings = int(math.log2(min(crop_side(side, share) for side in teacher.grid)))
-    return HeadShape(teacher.config.hidden_size, asked.channels, min(asked.convolutions, halvings))
+    halvings = int(math.log2(min(crop_side(side, share) for side in teacher.grid))) - 1
+    return HeadShape(
+        teacher.config.hidden_size, asked.channels, max(0, min(asked.convolutions, halvings))
+    )
 
 
 class Judge:
@@ -153,9 +155,13 @@ class Judge:
     def begin(self, state: TrainingState) -> None:
         """Make the scores those of the checkpoint that is gone on from."""
         self.scores.cut(state.seen)
-        lines = self.scores.all()
-        if not lines or lines[-1]["images"] < state.seen:  # or a kill came before its score
+        lines, loop = self.scores.all(), self.distilling.config.train
+        regular = crossed(state.seen, loop.batch_size, loop.checkpoint_images)
+        due = regular or state.seen in (0, loop.images)  # not where a signal asked for one
+        if due and (not lines or lines[-1]["images"] < state.seen):  # a kill came before its score
             self.judge(state)
+        elif lines:
+            self.check(lines[-1])
 
     def judge(self, state: TrainingState) -> None:
         """Score the averaged weights, and export them if they are the best so far.
@@ -167,13 +173,19 @@ class Judge:
         if self._examples is None:
             self._examples = Examples.of(distilling, self.pairs)
         pipe = distilling.pipeline(self.averaged, state.ema.preview.weights, config.counts)
-        found = self._examples.score(pipe, state.seen)
-        self.scores.add({**found.line(), **self.heads()})
-        best = self.scores.best()
-        if best is not None and best["images"] == state.seen:
+        line = {**self._examples.score(pipe, state.seen).line(), **self.heads()}
+        before = self.scores.best()
+        if before is None or distance(line) < distance(before):
             distilling.save(pipe, distilling.folder.pipeline)
-        if found.diversity < config.score.collapse * self.scores.all()[0]["diversity"]:
-            raise UserError(collapsed(found, best))
+        self.scores.add(line)  # last: what is not in here is judged again
+        self.check(line)
+
+    def check(self, line: dict[str, Any]) -> None:
+        """Raise UserError if a student of this score is of no use any more."""
+        least = self.distilling.config.score.collapse
+        now, first = line["diversity"], self.scores.all()[0]["diversity"]
+        if least and not least * first <= now <= max(first, 1) / least:
+            raise UserError(collapsed(line, self.scores.best() or line))
 
     def heads(self) -> dict[str, Any]:
         """Ages of the heads [iterations], and how often they were trained."""
@@ -184,11 +196,11 @@ class Judge:
         }
 
 
-def collapsed(found: Score, best: dict[str, Any] | None) -> str:
-    """What to say of a student that draws too much alike."""
-    kept = f"pipeline/ holds the best, of {best['images']:,} images" if best else "nothing is kept"
+def collapsed(line: dict[str, Any], best: dict[str, Any]) -> str:
+    """What to say of a student that draws too much alike, or anything."""
     return (
-        f"the student has collapsed before {found.images:,} images: its images vary within a class "
-        f"{found.diversity:.2f} times as much as the teacher's; {kept}; lower --optimizer rates or "
-        "--heads.lr in a new --out, with --reuse of this one"
+        f"the student has collapsed before {line['images']:,} images: its images vary within a "
+        f"class {line['diversity']:.2f} times as much as the teacher's; pipeline/ holds the best, "
+        f"of {best['images']:,} images; lower --optimizer rates or --heads.lr in a new --out, with "
+        "--reuse of this one"
     )

@@ -8,7 +8,8 @@ from accelerate.utils import ProjectConfiguration
 from torch import nn
 
 from diffgen.config.beside import BesideConfig
-from diffgen.config.nitro import NitroConfig, RegressionConfig
+from diffgen.config.nitro import NitroConfig
+from diffgen.config.nitro_stages import RegressionConfig
 from diffgen.config.sampling import Device
 from diffgen.config.track import Tracker
 from diffgen.config.train import LoopConfig, TrainConfig

@@ -11,7 +11,8 @@ from tqdm import tqdm
 from diffgen.commands.nitro.distillation import Distillation
 from diffgen.config.command_line import load
 from diffgen.config.guidance import with_guidance
-from diffgen.config.nitro import NitroConfig, RegressionConfig
+from diffgen.config.nitro import NitroConfig
+from diffgen.config.nitro_stages import RegressionConfig
 from diffgen.config.stored import read_json
 from diffgen.errors import UserError
 from diffgen.files import link_folder, write_folder, write_json

@@ -8,5 +8,9 @@ class UserError(Exception):
     """
 
 
+class DivergedError(UserError):
+    """A training's loss or gradient became NaN or infinite; its last good checkpoint is kept."""
+
+
 class SharedError(UserError):
     """A UserError of one process that all processes of a run raise; the main one prints it."""

@@ -98,7 +98,7 @@ def link_folder(source: Path, target: Path) -> None:
 
     def link(old: str, new: str) -> None:
         try:
-            os.link(old, new)
+            os.link(os.path.realpath(old), new)  # the hub's snapshots are of symbolic links
         except OSError:  # another disk, or one without links
             shutil.copy2(old, new)
 

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from diffgen.errors import UserError
-from diffgen.files import locked, set_aside, weights_digest, write_folder
+from diffgen.files import link_folder, locked, set_aside, weights_digest, write_folder
 
 
 def fill(text):
@@ -62,3 +62,16 @@ def test_without_locks_of_the_file_system_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr("diffgen.files.fcntl.flock", unsupported)
     with locked(tmp_path), locked(tmp_path):
         pass
+
+
+def test_a_link_to_a_symbolic_link_is_one_to_its_file(tmp_path):
+    """As in a snapshot of the hub, whose links are relative and break elsewhere."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs/1234").write_text("weights")
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot/a.bin").symlink_to("../blobs/1234")
+    link_folder(tmp_path / "snapshot", tmp_path / "far/away/copy")
+    copy = tmp_path / "far/away/copy/a.bin"
+    assert not copy.is_symlink()
+    assert copy.read_text() == "weights"
+    assert copy.stat().st_ino == (tmp_path / "blobs/1234").stat().st_ino

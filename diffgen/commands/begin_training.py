@@ -22,23 +22,27 @@ from diffgen.training.run_folder import RunFolder
 
 
 def open_accelerator(
-    loop: LoopConfig, asked: Device, out: Path, track: Sequence[Tracker] = ()
+    loop: LoopConfig,
+    asked: Device,
+    out: Path,
+    track: Sequence[Tracker] = (),
+    field: str = "train",
 ) -> Accelerator:
-    """Accelerate on the device asked for; trackers write into ``out``.
+    """Accelerate on the device asked for; trackers write into ``out``. ``field``: of the loop.
 
     Raises:
         UserError: no such device, bf16 on a CPU, or a batch the processes cannot share.
     """
     low = loop.precision == "bf16"
     accelerator = Accelerator(
-        cpu=chosen_device(asked, "train.precision" if low else None) == "cpu",
+        cpu=chosen_device(asked, f"{field}.precision" if low else None) == "cpu",
         mixed_precision="bf16" if low else "no",
         log_with=list(track) or None,
         project_config=ProjectConfiguration(str(out), str(out / "logs")),
     )
     if loop.batch_size % (accelerator.num_processes * loop.accumulation):
         raise UserError(
-            f"train.batch_size: {loop.batch_size} images cannot be shared by "
+            f"{field}.batch_size: {loop.batch_size} images cannot be shared by "
             f"{accelerator.num_processes} processes in {loop.accumulation} pieces each"
         )
     return accelerator

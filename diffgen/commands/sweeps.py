@@ -12,6 +12,8 @@ from diffgen.sampling.sheet import Row, contact_sheet
 
 Figure: TypeAlias = dict[str, Any]
 """``mean``, and ``interval``, 95 %, or None."""
+Figures: TypeAlias = dict[str, Figure | None]
+"""By name; None: not available."""
 
 
 def figure(value: float | None, interval: Interval | None = None) -> Figure | None:
@@ -26,6 +28,22 @@ def over(values: Sequence[float | None]) -> Figure | None:
         return None
     found = mean_estimate(known)
     return figure(found.value, found.interval)
+
+
+def over_seeds(of_seeds: Sequence[Figures]) -> Figures:
+    """Each figure's mean over seeds, with the interval over them; of one seed, as it is."""
+    if len(of_seeds) == 1:
+        return of_seeds[0]
+    found: Figures = {}
+    for name in of_seeds[0]:
+        known = [one[name] for one in of_seeds]
+        found[name] = over([one["mean"] if one else None for one in known])
+    return found
+
+
+def mean(values: Sequence[float]) -> float:
+    """Of one value or more."""
+    return sum(values) / len(values)
 
 
 def shown(found: Figure | None, least: float = -math.inf) -> str:

@@ -52,10 +52,7 @@ class ConvertConfig(Section):
         elif self.add_difference is not None:
             yield from self._difference_problems(self.add_difference)
         elif self.to is not None:
-            try:
-                resolve(str(self.source))
-            except UserError as error:
-                yield str(error)
+            yield from self._ordinary_problems()
             yield from self._idle(f"to {self.to}", ("vae", "num_heads", "family"))
             if self.target.suffix not in FILES:
                 yield f"target: {self.target} must end with {' or '.join(FILES)}"
@@ -71,6 +68,17 @@ class ConvertConfig(Section):
         for name in names:
             if getattr(self, name) is not None:
                 yield f"{name}: has no effect with {option}"
+
+    def _ordinary_problems(self) -> Iterator[str]:
+        """Yield why there is no model that the released code could draw with."""
+        try:
+            if resolve(str(self.source)).distilled is not None:
+                yield (
+                    f"source: {self.source} is distilled, and --to writes weights alone: the "
+                    "released code would draw it as an ordinary model; give its teacher"
+                )
+        except UserError as error:
+            yield str(error)
 
     def _difference_problems(self, distilled: str) -> Iterator[str]:
         """Yield models that are none, are not distilled or are where they should not be."""

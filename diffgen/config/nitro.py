@@ -8,13 +8,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from diffgen.config.base import ReadNumber, Section, default_kind
+from diffgen.config.base import ReadNumber, Section, default_kind, parse_size
 from diffgen.config.beside import OwnDataConfig
-from diffgen.config.data import DigitsConfig, FolderConfig, ShapesConfig
+from diffgen.config.command_line import load
+from diffgen.config.data import DataConfig, DigitsConfig, FolderConfig, ShapesConfig
 from diffgen.config.ema import ConstantEMAConfig
-from diffgen.config.guide import guidance_problems
 from diffgen.config.hub import HubConfig
 from diffgen.config.networks import extractor_problems
+from diffgen.config.nitro_fit import (
+    count_problems,
+    head_problems,
+    pair_problems,
+    place_problems,
+)
 from diffgen.config.nitro_stages import (
     HeadsConfig,
     PairsConfig,
@@ -25,11 +31,9 @@ from diffgen.config.nitro_stages import (
 )
 from diffgen.config.optimizer import MuonConfig, ScheduleConfig
 from diffgen.config.places import run_folder
-from diffgen.config.process import solver_problems
 from diffgen.config.sampling import Device, device_problems
-from diffgen.config.source import Source, resolve, size_problems, vae_problems
-from diffgen.config.stored import read_json
-from diffgen.config.train import unwritable
+from diffgen.config.source import Source, resolve, vae_problems
+from diffgen.config.train import TrainConfig
 from diffgen.errors import UserError
 
 RELEASED_SHIFT = 0.25
@@ -50,7 +54,7 @@ class NitroConfig(Section):
     """First stage: the student learns the teacher's images from their noise."""
     reuse: Path | None = None
     """Another student's folder, of the same teacher, whose pairs and regression are taken over, of
-    a regression of other settings the pairs alone; none: both are made."""
+    a regression of other settings or for other steps the pairs alone; none: both are made."""
     real: Literal["teacher", "data"] = "teacher"
     """What the heads take for real: the teacher's images, or the data's."""
     data: Annotated[
@@ -84,7 +88,7 @@ class NitroConfig(Section):
     device: Device = "auto"
     """Where to compute; auto: a GPU if there is one."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Seed of the pairs' noise, heads, draws and data order."""
+    """Seed of the heads, the noise and the data order; pairs that are taken over keep theirs."""
     out: Path | None = None
     """Folder of the student; none: RUN-nitro beside the teacher's. Running the same command again
     resumes what it holds."""
@@ -102,6 +106,11 @@ class NitroConfig(Section):
                 f"regression.train.precision: {self.regression.train.precision}, but "
                 f"train.precision is {self.train.precision}; both stages compute alike"
             )
+        if self.one_step == 1 and self.steps > 1:
+            yield (
+                f"one_step: 1 leaves no image to courses of up to {self.steps} steps; give less, "
+                "or --steps 1"
+            )
         if self.heads.unconditional and not self.heads.local:
             yield "heads.unconditional: these heads see crops; without heads.local give it as false"
         yield from self._own_problems()
@@ -113,24 +122,13 @@ class NitroConfig(Section):
                 yield f"source: {self.source} is distilled itself; give its teacher"
                 return
             yield from vae_problems(source, self.source, self.vae)
-            yield from unwritable("out", self.place(source))
-            yield from self._pair_problems(source)
+            yield from place_problems(self.place(source))
+            yield from pair_problems(self.pairs, source)
+            yield from count_problems(self.pairs, self.score, source)
+            yield from head_problems(self.heads, source)
             yield from self._data_problems(source)
         except UserError as error:
             yield str(error)
-
-    def _pair_problems(self, source: Source) -> Iterator[str]:
-        pairs = self.pairs
-        yield from solver_problems(
-            "pairs.", pairs.scheduler, pairs.steps, pairs.time_shift, source.process
-        )
-        if pairs.scheduler in ("ddpm", "lcm"):
-            yield (
-                f"pairs.scheduler: {pairs.scheduler} adds noise on the way, but images must "
-                "follow from the noise they begin with"
-            )
-        for problem in guidance_problems(pairs, source, []):
-            yield f"pairs.{problem}"
 
     def _data_problems(self, source: Source) -> Iterator[str]:
         own = isinstance(self.data, OwnDataConfig)
@@ -138,15 +136,29 @@ class NitroConfig(Section):
             if not own:
                 yield "data: has no effect with real teacher; give --real data"
             return
-        if isinstance(self.data, OwnDataConfig):
-            if run_folder(source) is None:
-                yield (
-                    f"data.kind: {self.source} is in no run folder that would tell its pictures; "
-                    "give some, for example --data.kind folder --data.path DIR"
-                )
-            return
-        yield from self.data.problems()
-        yield from size_problems("data.size", [self.data.size], source)
+        data = self.pictures(source)
+        yield from data.problems()
+        if source.latent is None and source.in_channels == 1:
+            yield f"source: {self.source} is a model of 1 channel, but pictures have 3"
+        if parse_size(data.size) != source.sample_size:
+            trained = "x".join(map(str, source.sample_size))
+            yield f"data.size: {data.size}, but the model was trained at {trained}"
+
+    def pictures(self, source: Source) -> DataConfig:
+        """The data of real images.
+
+        Raises:
+            UserError: the teacher is in no run folder that would tell its own.
+        """
+        if not isinstance(self.data, OwnDataConfig):
+            return self.data
+        run = run_folder(source)
+        if run is None:
+            raise UserError(
+                f"data.kind: {self.source} is in no run folder that would tell its pictures; "
+                "give some, for example --data.kind folder --data.path DIR"
+            )
+        return load(TrainConfig, run / "config.yaml").data
 
     def place(self, source: Source) -> Path:
         """The student's folder.
@@ -165,7 +177,7 @@ class NitroConfig(Section):
         """With what it leaves to the source."""
         shift = self.timestep_shift
         if shift is None:
-            shift = RELEASED_SHIFT if _predicts_eps(source) else 1.0
+            shift = RELEASED_SHIFT if source.prediction == "eps" else 1.0
         return self.model_copy(update={"timestep_shift": shift, "out": self.place(source)})
 
     @property
@@ -186,9 +198,3 @@ class NitroConfig(Section):
         """Times between of all courses, descending: 3/4, 1/2, 1/4."""
         between = {1 - k / n for n in self.counts for k in range(1, n)}
         return sorted(between, reverse=True)
-
-
-def _predicts_eps(source: Source) -> bool:
-    file = source.pipeline / "transformer" / "config.json"
-    settings = read_json(file, "source", f"{file} is missing")
-    return source.diffusers or settings.get("prediction") == "eps"

@@ -25,6 +25,7 @@ RowName = Literal[
     "pool",
     "fixed",
     "refresh_0",
+    "refresh_1",
     "refresh_5",
     "no_local",
     "no_unconditional",
@@ -50,12 +51,13 @@ class NitroEvalConfig(NitroConfig, ScoringConfig):
     """Rows of the table, separated by commas. Without training: teacher, and plain, the teacher in
     1, 2 and 4 steps. regression: the first stage alone. student: the whole training. All others
     are one-step students of ablation_images: pool, as the options say; fixed, one head for each
-    type and tap, never begun anew; refresh_0 and refresh_5, heads begun anew with probability 0 and
-    0.05; no_local; no_unconditional; linear, hinge and softplus, the adversarial loss. At last
-    regression_longer: in place of their second stage as many images more of the first."""
+    type and tap, never begun anew; refresh_0, refresh_1 and refresh_5, heads begun anew with
+    probability 0, 0.01 and 0.05; no_local; no_unconditional; linear, hinge and softplus, the
+    adversarial loss; rows that would be as pool are left out. At last regression_longer: in place
+    of their second stage as many images more of the first."""
     seeds: list[Seed] = Field(default=[0, 1, 2])
-    """Seeds of the second stage of student, pool, fixed and refresh_0, separated by commas; all
-    other rows have the first one alone."""
+    """Seeds of the second stage of student, pool, fixed, refresh_0 and refresh_1, separated by
+    commas; all other students have the first one alone."""
     ablation_images: int = Field(default=12_800, ge=1)
     """Length of the second stage of the other students [images seen]."""
     teacher_steps: int = Field(default=50, ge=1)
@@ -66,7 +68,8 @@ class NitroEvalConfig(NitroConfig, ScoringConfig):
     """Real images: shapes or digits (their held-out split), a folder, or an .npz of images or of
     statistics; auto: shapes or digits, where the teacher's run was trained on them."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Seed of the noise of the images that are scored, the same for every row."""
+    """Seed of the noise of the images that are scored: value i of every row, counted from 0, is
+    drawn from seed + i."""
     out: Path = Path("nitro-eval")
     """Folder for nitro.json, table.md, rows.png, the cells, and a student's folder for every row
     and seed."""
@@ -85,8 +88,6 @@ class NitroEvalConfig(NitroConfig, ScoringConfig):
                 yield f"{field}: give at least one"
             if len(set(given)) < len(given):
                 yield f"{field}: {', '.join(map(str, given))} names one twice"
-        if self.rows == [self.heads.loss]:
-            yield f"rows: {self.heads.loss} is the loss of heads.loss, whose row is pool; give that"
         yield from self._evidence_problems()
         wrong = list(super().problems())
         yield from wrong
@@ -95,7 +96,7 @@ class NitroEvalConfig(NitroConfig, ScoringConfig):
         try:
             settled = self.settled(resolve(self.source))
             for steps in (self.teacher_steps, *self.counts):
-                one = settled.of_teacher(steps)
+                one = settled.of_teacher(steps, self.seed)
                 wrong += one.model_copy(update={"out": self.out / "cells" / "a.json"}).problems()
         except UserError as error:
             wrong.append(str(error))
@@ -120,22 +121,23 @@ class NitroEvalConfig(NitroConfig, ScoringConfig):
         shift = super().settled(source).timestep_shift
         return self.model_copy(update={"timestep_shift": shift, "reference": reference})
 
-    def of_teacher(self, steps: int) -> EvaluateConfig:
-        """The evaluation of the teacher in so many steps, otherwise drawn as for the pairs."""
-        drawn = self.pairs.model_dump(include=set(SamplingConfig.model_fields) - {"steps"})
-        return self._evaluation(self.source, self.vae, steps, drawn)
+    def of_teacher(self, steps: int, noise: int) -> EvaluateConfig:
+        """The evaluation of the teacher in so many steps, otherwise drawn as for the pairs.
 
-    def of_student(self, pipeline: Path, steps: int) -> EvaluateConfig:
-        """The evaluation of a student in so many steps."""
+        ``noise``: seed of the images' noise.
+        """
+        drawn = self.pairs.model_dump(include=set(SamplingConfig.model_fields) - {"steps"})
+        return self._evaluation(self.source, self.vae, {**drawn, "steps": steps, "seed": noise})
+
+    def of_student(self, pipeline: Path, steps: int, noise: int) -> EvaluateConfig:
+        """The evaluation of a student in so many steps; ``noise``: seed of the images' noise."""
         sizes = self.pairs.model_dump(include={"batch_size", "decode_batch_size", "decode_tiled"})
         drawn = {"scheduler": "lcm", "guidance": UNGUIDED.model_dump(), **sizes}
-        return self._evaluation(str(pipeline), None, steps, drawn)
+        return self._evaluation(str(pipeline), None, {**drawn, "steps": steps, "seed": noise})
 
-    def _evaluation(
-        self, source: str, vae: str | None, steps: int, drawn: dict[str, Any]
-    ) -> EvaluateConfig:
-        shared = self.model_dump(include={*ScoringConfig.model_fields, "device", "seed"})
-        return EvaluateConfig(**{**shared, **drawn, "source": source, "vae": vae, "steps": steps})
+    def _evaluation(self, source: str, vae: str | None, drawn: dict[str, Any]) -> EvaluateConfig:
+        shared = self.model_dump(include={*ScoringConfig.model_fields, "device"})
+        return EvaluateConfig(**{**shared, **drawn, "source": source, "vae": vae})
 
     def _evidence_problems(self) -> Iterator[str]:
         """Yield why there can be no claim."""

@@ -1,24 +1,26 @@
 """The stages of a distillation, each with the settings of its own."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from diffgen.config.base import Section, default_kind
 from diffgen.config.ema import ConstantEMAConfig
 from diffgen.config.extractor import ExtractorConfig
-from diffgen.config.optimizer import AdamWConfig, MuonConfig, ScheduleConfig
+from diffgen.config.optimizer import AdamWConfig, Decay, MuonConfig, ScheduleConfig
 from diffgen.config.sampling import SamplingConfig
 from diffgen.config.train import LoopConfig
 
 Level = Annotated[float, Field(gt=0, lt=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
+AdversarialLoss: TypeAlias = Literal["linear", "hinge", "softplus"]
+MOST_TAPS = 10
+"""Places of the teacher that heads look at, as many as NitroFusion taps."""
 
 
 class PairsConfig(SamplingConfig):
     """The teacher's images, drawn once and kept."""
 
-    count: int = Field(default=8_000, ge=1)
+    count: int = Field(default=8_000, ge=100)
     """Images drawn from the teacher, each with its noise and class [count]."""
     steps: int = Field(default=25, ge=1)
     """Steps from noise to image [count]."""
@@ -77,16 +79,16 @@ class HeadsConfig(Section):
     NitroFusion: steps 10, 250, 500 and 750 of 1000; the more a student has learnt already, the
     less its images differ under much noise."""
     local: bool = True
-    """A third of the heads sees crops, told the class."""
+    """Heads of a second type see crops, told the class."""
     unconditional: bool = True
-    """A third sees crops, not told the class."""
+    """Heads of a third type see crops, not told the class; a model without classes has none."""
     local_side: float = Field(default=0.5, gt=0, le=1)
     """Side of a crop [share of the image's]."""
     channels: int = Field(default=16, ge=1)
     """Channels that features are reduced to [count]."""
     convolutions: int = Field(default=2, ge=0)
     """Convolutions of stride 2 in a head; fewer where they would leave a single place [count]."""
-    loss: Literal["linear", "hinge", "softplus"] = "hinge"
+    loss: AdversarialLoss = "hinge"
     """Adversarial loss; linear: as NitroFusion prints it, unbounded."""
     r1: float = Field(default=0.0, ge=0)
     """Weight of the R1 penalty on the heads' gradients by the features of real images; 0: none."""
@@ -99,7 +101,7 @@ class HeadsConfig(Section):
 class StudentAdamWConfig(AdamWConfig):
     """AdamW on every parameter."""
 
-    lr: float = Field(default=1e-4, gt=0)
+    lr: float = Field(default=1e-5, gt=0)
     """Peak learning rate of AdamW."""
     betas: tuple[Decay, Decay] = (0.0, 0.99)
     """AdamW's decay rates of the first and second moment [0 to 1]."""
@@ -109,7 +111,8 @@ class StudentLoopConfig(LoopConfig):
     """The adversarial loop. Everything that passes is counted in images seen."""
 
     images: int = Field(default=24_000, ge=1)
-    """Length of the training [images seen]."""
+    """Length of the training [images seen]. Where it is changed to go on longer, courses of several
+    steps begin elsewhere too: see one_step."""
     batch_size: int = Field(default=8, ge=1)
     """Images an optimiser step sees, over all processes and accumulation [images]. Heads live for
     so many steps: small batches let them learn more."""

@@ -11,12 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffgen.config.nitro_stages import MOST_TAPS
 from diffgen.models.dit import DiT
 from diffgen.models.taps import tapped
 from diffgen.models.tokens import grid_coords, patchify
 from diffgen.processes import Process
-
-MOST_TAPS = 10
 
 
 class Place(NamedTuple):

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffgen.models.blocks import at_least_fp32
+
 Heads: TypeAlias = dict[str, Tensor]
 """Parameters by name, each (n, ...): those of n heads."""
 
@@ -63,17 +65,18 @@ class HeadShape:
         }
 
     def __call__(self, heads: Heads, features: Tensor) -> Tensor:
-        """Logits of n heads, each on its own features.
+        """Logits of n heads, the first n / m on the first of m features, and so on.
 
         Args:
             heads: n of them.
-            features: (n, B, h, w, width); h and w at least 2 to the number of convolutions.
+            features: (m, B, h, w, width), where m divides n; h and w at least 2 to the number of
+                convolutions.
 
         Returns:
             (n, B, places), large where the features look real.
         """
-        n, batch = features.shape[:2]
-        x = F.silu(_linear(features, heads["reduce"]))
+        n, batch = len(heads["reduce"]), features.shape[1]
+        x = F.silu(_reduced(features, heads["reduce"]))
         for k in range(self.convolutions):
             x = _convolved(x, heads[f"conv{k}"])
             x = _normed(x, heads[f"gain{k}"], heads[f"shift{k}"], self.groups)
@@ -81,6 +84,13 @@ class HeadShape:
         places = x.reshape(n, batch, -1, self.channels)
         logits = torch.einsum("nbpc,nc->nbp", places, heads["out"])
         return logits + heads["bias"][:, None, None]
+
+
+def _reduced(features: Tensor, weight: Tensor) -> Tensor:
+    """features (m, B, h, w, a) times weight (n, a, b): (n, B, h, w, b); features are not copied."""
+    beside = weight.unflatten(0, (len(features), -1)).transpose(1, 2)  # (m, a, n / m, b)
+    found = _linear(features, beside.flatten(2)).unflatten(-1, beside.shape[2:])
+    return found.movedim(-2, 1).flatten(0, 1)
 
 
 def _linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -96,8 +106,8 @@ def _convolved(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _normed(x: Tensor, gain: Tensor, shift: Tensor, groups: int) -> Tensor:
-    """GroupNorm of each head and image over (places, channels of a group)."""
-    grouped = x.flatten(2, 3).unflatten(-1, (groups, -1))
+    """GroupNorm of each head and image over (places, channels of a group), in fp32 at least."""
+    grouped = at_least_fp32(x).flatten(2, 3).unflatten(-1, (groups, -1))
     variance, mean = torch.var_mean(grouped, dim=(2, 4), keepdim=True, correction=0)
     normed = ((grouped - mean) * torch.rsqrt(variance + EPS)).flatten(-2).view_as(x)
     return normed * (1 + gain[:, None, None, None]) + shift[:, None, None, None]

@@ -1,12 +1,10 @@
 """What heads and student minimise, from the logits the heads give."""
 
-from typing import Literal, TypeAlias
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-AdversarialLoss: TypeAlias = Literal["linear", "hinge", "softplus"]
+from diffgen.config.nitro_stages import AdversarialLoss
 
 
 def critic_loss(kind: AdversarialLoss, real: Tensor, fake: Tensor) -> Tensor:

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffgen.config.nitro_stages import AdversarialLoss
 from diffgen.data.order import Sample
 from diffgen.nitro.features import Backbone
 from diffgen.nitro.heads import Heads
-from diffgen.nitro.losses import AdversarialLoss, critic_loss, r1_penalty, student_loss
+from diffgen.nitro.losses import critic_loss, r1_penalty, student_loss
 from diffgen.nitro.pairs import PairSample
 from diffgen.nitro.pool import HeadType, Pool
 from diffgen.nitro.student import Student
@@ -37,7 +38,7 @@ class Regression:
         """Mean over the samples, 0-d fp32."""
         numbers = torch.as_tensor(batch["number"]).tolist()
         pair = cast(PairSample, batch)
-        x0, noise = pair["image"].to(self.device), pair["noise"].to(self.device)
+        x0, noise = pair["image"].to(self.device), pair["noise"].to(self.device, copy=True)
         y = torch.as_tensor(batch["label"]).to(self.device)
         t = torch.ones(len(x0), device=self.device)
         for place, number in enumerate(numbers):
@@ -77,9 +78,12 @@ class Adversarial:
     device: torch.device
     encode: Callable[[Tensor], Tensor] | None = None
     """Pictures (B, 3, H, W) of real data to what the model sees; None: they are that already."""
+    labels: Tensor | None = None
+    """(classes of real data,) int64, the model's label of each; None: they are the model's."""
     _tally: dict[str, list[Tensor]] = field(default_factory=dict, init=False)
     _sums: Heads = field(default_factory=dict, init=False)
     _rows: Tensor | None = field(default=None, init=False)
+    _iteration: int = field(default=0, init=False)
     _samples: int = field(default=0, init=False)
 
     def __call__(self, model: nn.Module, batch: Sample) -> Tensor:
@@ -92,6 +96,7 @@ class Adversarial:
         fake = self.student(model, x_t, t, y, seeds)
         loss = self.judged(turn, real, fake, y, numbers, seeds)
         self._samples += len(numbers)
+        self._iteration = numbers[0] // self.batch_size
         return loss
 
     def turn(self, number: int) -> Turn:
@@ -101,7 +106,8 @@ class Adversarial:
 
     def _inputs(self, batch: Sample, numbers: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Real images, the noise the student starts from, and classes."""
-        real, y = batch["image"].to(self.device), torch.as_tensor(batch["label"]).to(self.device)
+        real, y = batch["image"].to(self.device), torch.as_tensor(batch["label"])
+        y = (y if self.labels is None else self.labels[y]).to(self.device)
         if "noise" in batch:
             return real, cast(PairSample, batch)["noise"].to(self.device), y
         real = real if self.encode is None else self.encode(real)
@@ -137,33 +143,33 @@ class Adversarial:
             with torch.no_grad():
                 seen_real = self.backbone(noisy_real, t, classes, box, seeds)
             heads = self.pool.take(turn.heads[number].flatten().to(self.device))
-            losses.append(self._of_student(heads, seen, turn))
-            gradients.append(self._of_heads(kind, heads, seen_real, seen.detach(), turn))
+            losses.append(self._of_student(heads, seen))
+            gradients.append(self._of_heads(kind, heads, seen_real, seen.detach()))
         self._keep(turn, gradients, len(real))
         return torch.stack(losses).mean()
 
-    def _shown(self, seen: Tensor, turn: Turn) -> Tensor:
-        """Features (taps, ...) as the drawn heads see them: (taps share, ...)."""
-        return seen.repeat_interleave(turn.heads.shape[-1], dim=0)
-
-    def _of_student(self, heads: Heads, seen: Tensor, turn: Turn) -> Tensor:
+    def _of_student(self, heads: Heads, seen: Tensor) -> Tensor:
         fixed = {name: values.detach() for name, values in heads.items()}
-        return student_loss(self.loss, self.pool.shape(fixed, self._shown(seen, turn)))
+        return student_loss(self.loss, self.pool.shape(fixed, seen))
 
-    def _of_heads(
-        self, kind: HeadType, heads: Heads, real: Tensor, fake: Tensor, turn: Turn
-    ) -> Heads:
-        """Gradients of each head's own loss, whatever the others are."""
-        shown = self._shown(real, turn).requires_grad_(self.r1 > 0)
-        both = torch.cat([shown, self._shown(fake, turn)], dim=1)
-        logits = self.pool.shape(heads, both)
+    def _of_heads(self, kind: HeadType, heads: Heads, real: Tensor, fake: Tensor) -> Heads:
+        """Gradients of each head's own loss, whatever the others are.
+
+        Args:
+            real, fake: features (taps, B, h, w, width).
+        """
+        if self.r1:  # a slope of each head alone needs features of its own
+            share = len(heads["reduce"]) // len(real)
+            real, fake = (seen.repeat_interleave(share, dim=0) for seen in (real, fake))
+            real.requires_grad_()
+        logits = self.pool.shape(heads, torch.cat([real, fake], dim=1))
         of_real, of_fake = logits.split([real.shape[1], fake.shape[1]], dim=1)
         loss = critic_loss(self.loss, of_real, of_fake)
         gap = of_real.mean() - of_fake.mean()
         for name, value in (("heads", loss), ("gap", gap)):
             self._tally.setdefault(f"{name} {kind.name}", []).append(value.detach())
         if self.r1:
-            loss = loss + self.r1 / 2 * r1_penalty(of_real, shown)
+            loss = loss + self.r1 / 2 * r1_penalty(of_real, real)
         found = torch.autograd.grad(loss * len(logits), list(heads.values()))
         return dict(zip(heads, found, strict=True))
 
@@ -187,5 +193,5 @@ class Adversarial:
         assert self._rows is not None, "no iteration has been computed"
         means = {name: reduce(found / self._samples) for name, found in self._sums.items()}
         self.pool.step(self._rows, means)
-        self.pool.refresh(self.refresh)
+        self.pool.refresh(self.refresh, self._iteration)
         self._sums, self._rows, self._samples = {}, None, 0

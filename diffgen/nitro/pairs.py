@@ -3,7 +3,7 @@
 Only x0 is stored. The noise of pair k is a function of (seed, k), as every image's is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from diffgen.data.order import Sample, TrainingData
+from diffgen.group import cut
 from diffgen.metrics.shards import Shards
 from diffgen.seeding import image_noise, stream_seed
 
@@ -50,9 +51,9 @@ class Pairs:
         """The classes in turn; the null class of a model without any."""
         return index % self.num_classes if self.num_classes else 0
 
-    def noise(self, index: int) -> Tensor:
-        """(C, h, w) fp32, what the teacher began with."""
-        return image_noise(self.seed, [index], tuple(self[index][0].shape))[0]
+    def noise(self, index: int, shape: torch.Size) -> Tensor:
+        """(C, h, w) fp32, what the teacher began with; ``shape``: that of x0."""
+        return image_noise(self.seed, [index], tuple(shape))[0]
 
     def first(self, count: int) -> tuple[Tensor, Tensor]:
         """x0 and labels of the first ``count`` pairs, or of all there are."""
@@ -81,29 +82,26 @@ class PairData(TrainingData):
 
     def __getitem__(self, number: int) -> PairSample:
         sample = cast(PairSample, super().__getitem__(number))
-        sample["noise"] = self.pairs.noise(self.order.index(number))
+        sample["noise"] = self.pairs.noise(self.order.index(number), sample["image"].shape)
         return sample
 
 
 def make_pairs(
     pairs: Pairs,
-    ranges: list[range],
+    numbers: Sequence[int],
     draw: Callable[[list[int], Tensor], Tensor],
     batch_size: int,
-    on_batch: Callable[[int], object],
 ) -> None:
-    """Draw the pairs of ``ranges`` and store each range when it is whole.
+    """Draw the pairs of one file, ``numbers``, and store them.
 
     Args:
         draw: (numbers of images, labels) -> x0 (B, C, h, w), from the noise of those numbers.
         batch_size: of images drawn at once.
-        on_batch: called with the number of images after each batch.
     """
-    for numbers in ranges:
-        drawn = []
-        for start in range(numbers.start, numbers.stop, batch_size):
-            chosen = list(range(start, min(start + batch_size, numbers.stop)))
-            drawn.append(draw(chosen, torch.tensor([pairs.label(k) for k in chosen])).cpu())
-            on_batch(len(chosen))
-        labels = torch.tensor([pairs.label(k) for k in numbers])
-        pairs.shards.write(numbers, {"x0": torch.cat(drawn).float(), "labels": labels})
+    labels = torch.tensor([pairs.label(k) for k in numbers])
+    drawn = [
+        draw([numbers[k] for k in places], labels[places.start : places.stop]).cpu()
+        for places in cut(len(numbers), batch_size)
+    ]
+    stored = {"x0": torch.cat(drawn).float(), "labels": labels}
+    pairs.shards.write(range(numbers[0], numbers[-1] + 1), stored)

@@ -75,8 +75,6 @@ class Pool(nn.Module):
     """(count,) int64 iterations since each head began."""
     steps: Tensor
     """(count,) int64 times each was trained since."""
-    iterations: Tensor
-    """() int64 refreshes so far."""
 
     def __init__(
         self, shape: HeadShape, count: int, seed: int, lr: float, betas: tuple[float, float]
@@ -90,7 +88,6 @@ class Pool(nn.Module):
             self.register_buffer(f"second_{name}", torch.zeros_like(values))
         self.register_buffer("ages", torch.zeros(count, dtype=torch.int64))
         self.register_buffer("steps", torch.zeros(count, dtype=torch.int64))
-        self.register_buffer("iterations", torch.zeros((), dtype=torch.int64))
 
     def take(self, rows: Tensor) -> Heads:
         """Copies of the heads ``rows`` (n,), to be trained: they require gradients."""
@@ -115,14 +112,13 @@ class Pool(nn.Module):
             values[rows] -= self.lr * (m / correct1.view(per_head)) / root
 
     @torch.no_grad()
-    def refresh(self, rate: float) -> int:
+    def refresh(self, rate: float, iteration: int) -> int:
         """Begin each head anew with probability ``rate``, moments and age too; how many were.
 
-        Which ones, and what they become, follows from the seed and how often this was called.
+        Which ones, and what they become, follows from the seed and the iteration.
         """
         self.ages += 1
-        generator = stream_generator(self.seed, "refresh", int(self.iterations))
-        self.iterations += 1
+        generator = stream_generator(self.seed, "refresh", iteration)
         rows = (torch.rand(self.count, generator=generator) < rate).nonzero()[:, 0]
         fresh = self.shape.fresh(len(rows), generator)
         rows = rows.to(self.ages.device)

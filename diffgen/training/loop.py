@@ -15,7 +15,7 @@ from tqdm import tqdm
 from diffgen.config.train import LoopConfig
 from diffgen.data.loader import load_batches
 from diffgen.data.order import BatchNumbers, Sample, TrainingData
-from diffgen.errors import UserError
+from diffgen.errors import DivergedError
 from diffgen.group import Group
 from diffgen.signals import Interrupted, deferred
 from diffgen.training.checkpoint import Checkpoints, TrainingState, Window
@@ -61,8 +61,9 @@ class Loop:
         """Train from ``state.seen`` to the configured number of images.
 
         Raises:
-            UserError: the loss became NaN or infinite (the last good checkpoint is named), or an
-                image is damaged.
+            DivergedError: the loss, or what is trained beside the model, became NaN or infinite;
+                the last good checkpoint is named.
+            UserError: an image is damaged.
             Interrupted: a signal came; the running step was finished and a checkpoint saved.
         """
         settings = self.settings
@@ -151,14 +152,28 @@ class Loop:
         for parts in self.group.everyones(self.parts()):
             self.state.window.add(parts)
         with self.group.together():
-            if math.isfinite(self.state.window.total) and math.isfinite(self.norm.item()):
+            wrong = self._not_finite()
+            if wrong is None:
                 return
             newest = self.checkpoints.newest()
             kept = f"the last good checkpoint is {newest}" if newest else "none was saved yet"
-            raise UserError(
-                f"the loss became NaN or infinite before {self.state.seen} images; {kept}; "
+            raise DivergedError(
+                f"{wrong} became NaN or infinite before {self.state.seen} images; {kept}; "
                 f"{self.remedy}"
             )
+
+    def _not_finite(self) -> str | None:
+        """What has become NaN or infinite."""
+        window = self.state.window
+        if not (math.isfinite(window.total) and math.isfinite(self.norm.item())):
+            return "the loss"
+        for name, (total, _) in window.parts.items():
+            if not math.isfinite(total):
+                return f"the loss of {name}"
+        for name, module in self.state.others.items():  # their last step shows in no loss yet
+            if not all(bool(tensor.isfinite().all()) for tensor in module.state_dict().values()):
+                return name
+        return None
 
     def _log(self, bar: tqdm, speed: float) -> None:
         window = self.state.window

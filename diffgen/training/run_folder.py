@@ -15,7 +15,8 @@ from diffgen.files import write_file
 FREE = (
     *("train.mixed", "train.token_budget"),
     *("device", "out", "source", "reuse", "track", "sampling", "report", "ema.export"),
-    *("train.images", "train.workers", "data.on_error"),
+    *("train.images", "train.workers", "data.on_error", "regression.train.workers"),
+    *("pairs.batch_size", "pairs.decode_batch_size", "pairs.decode_tiled"),
 )
 FREE_IN_TRAIN = ("log_images", "sample_images", "checkpoint_images", "keep_checkpoints")
 
@@ -83,8 +84,9 @@ def differences(old: Section, new: Section) -> Iterator[str]:
     """Fields, as ``name: old value there, new value here``, that forbid resuming."""
     before, now = (flatten(config.model_dump(mode="json")) for config in (old, new))
     for name in sorted(before.keys() | now.keys()):
-        section, _, rest = name.partition(".")
-        free = name in FREE or section in FREE or (section == "train" and rest in FREE_IN_TRAIN)
+        section, (place, _, field) = name.partition(".")[0], name.rpartition(".")
+        in_train = place in ("train", "regression.train") and field in FREE_IN_TRAIN
+        free = name in FREE or section in FREE or in_train
         if not free and before.get(name) != now.get(name):
             yield f"{name}: {before.get(name)} there, {now.get(name)} here"
 

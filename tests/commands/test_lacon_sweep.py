@@ -10,9 +10,9 @@ import torch
 from diffgen.commands.lacon_sweep.command import sweep_cells
 from diffgen.commands.lacon_sweep.evidence import claim
 from diffgen.commands.lacon_sweep.finished import SCHEMA, Measured, finished
-from diffgen.commands.lacon_sweep.table import FIGURES, cell_figures, markdown, over_seeds
+from diffgen.commands.lacon_sweep.table import FIGURES, cell_figures, markdown
 from diffgen.commands.lacon_sweep.wanted import Asked, Wanted
-from diffgen.commands.sweeps import figure, over
+from diffgen.commands.sweeps import figure, over, over_seeds
 from diffgen.config.data import ShapesConfig
 from diffgen.config.lacon_sweep import LaconSweepConfig
 from diffgen.data.pixels import from_uint8, to_uint8

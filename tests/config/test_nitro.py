@@ -10,6 +10,7 @@ from diffgen.config.command_line import parse
 from diffgen.config.nitro import NitroConfig
 from diffgen.config.process import DDPMConfig
 from diffgen.config.source import resolve
+from diffgen.training.run_folder import differences
 from tests.e2e.refused import Case, check_refused, pipeline_folder, write_json
 
 
@@ -31,6 +32,8 @@ def folder(tmp_path_factory) -> Path:
     model(folder / "flow")
     model(folder / "chain", DDPMConfig(betas="cosine"), prediction="v")
     model(folder / "eps", DDPMConfig(betas="cosine"), prediction="eps")
+    model(folder / "many", num_classes=1000)
+    model(folder / "grey", in_channels=1)
     model(folder / "student")
     index = folder / "student/model_index.json"
     few = {"steps": [1, 2], "timestep_shift": 1.0}
@@ -78,7 +81,7 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(folder):
         (
             "nitro",
             ["flow", "--real", "data", "--data.kind", "shapes", "--data.size", "30x32"],
-            "data.size: 30x32 is not divisible by",
+            "data.size: 30x32, but the model was trained at 32x32",
         ),
         (
             "nitro",
@@ -106,6 +109,31 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(folder):
             "train.accumulation: 4 does not divide train.batch_size 6",
         ),
         ("nitro", ["flow", "--heads.leveles", "[0.5]"], "did you mean heads.levels?"),
+        ("nitro", ["flow", "--heads.levels", "[0.5, 0.1, 0.5]"], "heads.levels: 0.5, 0.1, 0.5 na"),
+        ("nitro", ["chain", "--heads.levels", "[0.0005]"], "heads.levels: 0.0005 lies below the f"),
+        (
+            "nitro",
+            ["flow", "--heads.share", "2", "--heads.pool", "95"],
+            "heads.pool: 95 heads cannot give 2 to each of 48 compartments (4 levels, 3 types, 4 "
+            "taps); give 96 or more",
+        ),
+        ("nitro", ["flow", "--one-step", "1"], "one_step: 1 leaves no image to courses of up to 4"),
+        ("nitro", ["flow", "--pairs.count", "99"], "pairs.count: input should be greater than or"),
+        (
+            "nitro",
+            ["many"],
+            "score.count: 1000, but the variance within each of 1000 classes takes two images of "
+            "it; give 2000 or more",
+        ),
+        ("nitro", ["many", "--pairs.count", "1999"], "pairs.count: 1999, but the variance within"),
+        ("nitro", ["flow", "--pairs.inference", "random"], "pairs.inference: "),
+        ("nitro", ["flow", "--out", "chain"], "out: chain is the folder of a model; a student n"),
+        ("nitro", ["flow", "--out", "flow"], "out: flow is the folder of a model; a student needs"),
+        (
+            "nitro",
+            ["grey", "--real", "data", "--data.kind", "shapes", "--data.size", "32x32"],
+            "source: grey is a model of 1 channel, but pictures have 3",
+        ),
     ]
     check_refused(cases, folder)
 
@@ -156,3 +184,18 @@ def test_courses_open_one_after_the_other_over_the_second_part():
 def test_the_most_steps_are_read_from_a_command_line(folder, monkeypatch, steps):
     monkeypatch.chdir(folder)
     assert read("flow", "--steps", str(steps)).steps == steps
+
+
+def test_a_student_goes_on_where_only_the_looking_changes(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = read("flow")
+    free = [
+        *("--pairs.batch-size", "7", "--pairs.decode-batch-size", "7", "--pairs.decode-tiled"),
+        *("--regression.train.log-images", "7", "--regression.train.sample-images", "7"),
+        *("--regression.train.checkpoint-images", "7", "--regression.train.workers", "1"),
+        *("--regression.train.keep-checkpoints", "7", "--train.log-images", "7"),
+    ]
+    assert list(differences(before, read("flow", *free))) == []
+    for more in (("--regression.later", "0.5"), ("--regression.train.images", "7")):
+        (found,) = differences(before, read("flow", *more))
+        assert found.startswith(more[0].removeprefix("--"))

@@ -137,9 +137,6 @@ def test_the_pipeline_holds_the_best_checkpoint_not_the_last(work, told, tmp_pat
     assert ["pipeline/" in line for line in table] == [False, True, False]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the score is written before the export, and is not taken again"
-)
 def test_it_does_so_too_if_the_best_ones_export_was_killed(work, told, tmp_path, monkeypatch):
     out = tmp_path / "tiny-nitro"
     more = (work / "tiny", "--out", str(out), "--train.keep-checkpoints", "9")
@@ -187,15 +184,9 @@ def undisturbed(work) -> Path:
     return work / "undisturbed"
 
 
-MORE_SCORED = pytest.mark.xfail(
-    strict=True,
-    reason="where a stop saved a checkpoint, resuming takes a score that no other run has",
-)
-
-
 @pytest.mark.parametrize(
     ("number", "code"),
-    [pytest.param(signal.SIGTERM, 143, marks=MORE_SCORED), (signal.SIGKILL, -9)],
+    [(signal.SIGTERM, 143), (signal.SIGKILL, -9)],
     ids=["stopped", "killed"],
 )
 def test_a_real_signal_in_the_second_stage(work, undisturbed, tmp_path, number, code):

@@ -8,11 +8,12 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchLCMScheduler, LCMScheduler
 
 from diffgen import DiffGenPipeline
-from diffgen.commands.nitro import adversarial
+from diffgen.commands.nitro import adversarial, command
 from diffgen.config.command_line import load
 from diffgen.config.nitro import NitroConfig
 from diffgen.config.process import DDPMConfig
 from diffgen.data.shapes import CLASS_NAMES
+from diffgen.errors import UserError
 from tests.lacon_runs import lines, pipeline, tiny_run
 from tests.nitro.runs import nitro, scores
 
@@ -100,6 +101,35 @@ def test_a_teacher_without_classes(tmp_path):
     assert not pipe.config.class_names
     x0 = pipe(num_inference_steps=1, seed=1, output_type="latent")
     assert x0.images.shape[1:] == (3, 16, 16)
+
+
+def test_a_teacher_without_classes_against_pictures_that_have_some(tmp_path):
+    """Their labels are none of its own; no head is told less than the others."""
+    teacher = tiny_run(tmp_path / "tiny", prediction="x0", num_classes=0)
+    data = ("--data.kind", "shapes", "--data.size", "16x16")
+    distilled(teacher, "--real", "data", *data)
+    (line,) = lines(tmp_path / "tiny-nitro")
+    assert sorted(line["losses"]) == ["gap global", "gap local", "heads global", "heads local"]
+
+
+def test_a_grey_teacher_whose_encoding_counts_on_a_larger_grid(tmp_path):
+    """Crops are those of the image's grid."""
+    position = {"kind": "sincos", "trained_grid": "32x32"}
+    teacher = tiny_run(tmp_path / "tiny", prediction="x0", in_channels=1, position=position)
+    assert drawn(distilled(teacher)).shape == (2, 1, 16, 16)
+
+
+def test_what_the_pairs_change_of_the_encoding_is_not_the_students(tmp_path, monkeypatch):
+    kept = []
+
+    def noting(distilling, pairs):
+        kept.append(distilling.pipe.transformer.encoding.temperature)
+        raise UserError("seen enough")
+
+    monkeypatch.setattr(command, "regress", noting)
+    teacher = tiny_run(tmp_path / "tiny", prediction="x0")
+    nitro(teacher, "--pairs.temperature", "sqrt_log", expect=2)
+    assert kept == ["none"]
 
 
 def test_a_teacher_that_is_told_of_crops(tmp_path):

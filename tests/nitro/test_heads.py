@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffgen.nitro.heads import HeadShape
+from diffgen.nitro.heads import HeadShape, _normed
 
 SHAPE = HeadShape(width=12, channels=16, convolutions=2)
 
@@ -95,7 +95,7 @@ def test_stacked_heads_are_torchs_layers_in_a_loop_forwards_and_backwards(shape,
         assert heads["conv0"].grad[number].any() if shape.convolutions else True
 
 
-@pytest.mark.parametrize(("channels", "groups"), [(16, 8), (6, 2), (4, 4), (12, 4), (5, 1)])
+@pytest.mark.parametrize(("channels", "groups"), [(16, 4), (6, 1), (4, 1), (12, 3), (32, 8)])
 def test_the_groups_divide_the_channels(channels, groups):
     assert HeadShape(8, channels, 1).groups == groups
 
@@ -120,3 +120,38 @@ def test_a_head_sees_its_own_features_alone():
     after = SHAPE(heads, other)
     changed = (after != before).any(dim=2)
     assert changed.tolist() == [[False, False], [True, False]]
+
+
+def test_heads_that_share_features_have_the_logits_and_slopes_of_heads_with_copies_of_them():
+    """Two maps for six heads: three on the first, three on the other."""
+    heads = moved(SHAPE, 6)
+    features = torch.randn((2, 3, 5, 4, 12), generator=torch.Generator().manual_seed(3)).double()
+    features.requires_grad_()
+    shared, copied = SHAPE(heads, features), SHAPE(heads, features.repeat_interleave(3, dim=0))
+    assert shared.shape == copied.shape == (6, 3, 1)
+    torch.testing.assert_close(shared, copied, rtol=0, atol=1e-12)
+    inputs = [features, *heads.values()]
+    weights = torch.randn(shared.shape, generator=torch.Generator().manual_seed(4)).double()
+    mine, theirs = (torch.autograd.grad((one * weights).sum(), inputs) for one in (shared, copied))
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+def test_the_norm_of_bf16_numbers_counts_in_fp32():
+    """Of a mean of 100, which bf16 knows to a half only."""
+    generator = torch.Generator().manual_seed(5)
+    x = (100 + torch.randn((2, 3, 4, 4, 16), generator=generator)).bfloat16()
+    gain, shift = torch.randn((2, 2, 16), generator=generator)
+    torch.testing.assert_close(
+        _normed(x, gain, shift, 4), _normed(x.float(), gain, shift, 4), rtol=0, atol=0
+    )
+
+
+def test_heads_under_autocast_are_nearly_those_of_fp32():
+    heads = {name: values.detach().float() for name, values in moved(SHAPE, 2).items()}
+    features = torch.randn((2, 4, 8, 8, 12), generator=torch.Generator().manual_seed(6))
+    expected = SHAPE(heads, features)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = SHAPE(heads, features)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 0.05 * expected.std()

@@ -140,13 +140,11 @@ class TestGradients:
         assert changed.tolist() == sorted(drawn.tolist())
         assert made.pool.steps.sum() == len(drawn)
 
-    @pytest.mark.xfail(
-        strict=True, reason="the penalty is averaged over the fakes too, whose slope is 0"
-    )
-    def test_the_penalty_is_that_of_the_real_images(self):
+    @pytest.mark.parametrize("share", [1, 2])
+    def test_the_penalty_is_that_of_the_real_images(self, share):
         """R1 / 2 times the mean over them, added to the gradient of the loss itself."""
         real, fake, weight = images(1), images(2), 3.0
-        plain, penalised = (objective(teacher(), r1=r1) for r1 in (0.0, weight))
+        plain, penalised = (objective(teacher(), r1=r1, share=share) for r1 in (0.0, weight))
         for made in (plain, penalised):
             judged(made, real, fake)
         without, found = head_gradients(plain), head_gradients(penalised)
@@ -157,7 +155,7 @@ class TestGradients:
         noisy = plain.student.process.add_noise(real, noise, t)
         with torch.no_grad():
             seen = plain.backbone(noisy, t, torch.tensor(numbers) % 3, None, None)
-        seen.requires_grad_()
+        seen = seen.repeat_interleave(share, dim=0).requires_grad_()
         penalty = r1_penalty(shape(heads, seen), seen) * len(seen) * weight / 2
         (wanted,) = torch.autograd.grad(penalty, heads["reduce"])
         added = (found["reduce"] - without["reduce"])[: len(seen)]
@@ -271,3 +269,9 @@ class TestInputs:
         drawn = [made._inputs(one, one["number"].tolist())[1] for one in given]
         assert torch.equal(drawn[0], torch.cat(drawn[1:]))
         assert torch.isfinite(made(model, given[0]))
+
+    def test_real_data_are_told_by_the_models_labels(self):
+        made = objective(teacher(), labels=torch.tensor([2, 0, 1]))
+        for one in (batch(NUMBERS), {k: v for k, v in batch(NUMBERS).items() if k != "noise"}):
+            y = made._inputs(one, list(NUMBERS))[2]
+            assert y.tolist() == [2, 0, 1, 2]

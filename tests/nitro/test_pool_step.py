@@ -48,7 +48,7 @@ def test_a_head_that_began_anew_takes_a_first_step_again():
     other = {name: -0.1 * value for name, value in gradient.items()}
     for _ in range(3):
         pool.step(torch.tensor([0]), gradient)
-    pool.refresh(1.0)
+    pool.refresh(1.0, 0)
     before = pool.reduce.clone()
     pool.step(torch.tensor([0]), other)
     torch.testing.assert_close(pool.reduce, before + 0.02, rtol=0, atol=1e-6)
@@ -70,4 +70,4 @@ def test_everything_of_a_pool_is_in_its_state():
     """What trains it on is what a checkpoint holds."""
     pool = Pool(SHAPE, 4, seed=0, lr=0.02, betas=(0.5, 0.99))
     names = {*SHAPE.names, *(f"{m}_{n}" for m in ("first", "second") for n in SHAPE.names)}
-    assert set(pool.state_dict()) == names | {"ages", "steps", "iterations"}
+    assert set(pool.state_dict()) == names | {"ages", "steps"}

@@ -13,7 +13,7 @@ from diffgen.config.optimizer import AdamWConfig, ScheduleConfig
 from diffgen.config.train import LoopConfig
 from diffgen.data.order import Sample, TrainingData
 from diffgen.data.shapes import Shapes
-from diffgen.errors import UserError
+from diffgen.errors import DivergedError, UserError
 from diffgen.group import Group
 from diffgen.training.checkpoint import Checkpoints, TrainingState
 from diffgen.training.ema import EMA
@@ -117,3 +117,19 @@ def test_a_checkpoint_without_it_or_with_another_is_refused(tmp_path, damage):
 
 def vars_of(state: TrainingState) -> tuple:
     return state.ema, state.optimizers, state.schedules
+
+
+def test_one_that_is_no_number_any_more_stops_the_run_before_it_is_saved(tmp_path, monkeypatch):
+    """Its last step, which no loss shows yet."""
+    step = Counter.step
+
+    def overflowing(self: Counter, model: nn.Module) -> None:
+        step(self, model)
+        if self.steps == 4:
+            self.met.fill_(torch.nan)
+
+    monkeypatch.setattr(Counter, "step", overflowing)
+    said = "counter became NaN or infinite before 16 images; the last good checkpoint is .*08"
+    with pytest.raises(DivergedError, match=said):
+        train(tmp_path, 24)
+    assert [path.name for path in Checkpoints(tmp_path, 9).all()] == ["images-000000008"]

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from diffgen.commands.joint_eval.compared import MOST_FID, comparisons, values
-from diffgen.commands.lacon_sweep.finished import Sweep, mean, seeds_of, shared_settings
+from diffgen.commands.lacon_sweep.finished import Sweep, seeds_of, shared_settings
+from diffgen.commands.sweeps import mean
 from diffgen.config.joint_eval import CLAIMED
 from diffgen.evidence import Evidence
 from diffgen.evidence.compose import machine, portable

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from safetensors import safe_open
 
-from diffgen.commands.lacon_sweep.remade import training
 from diffgen.commands.lacon_sweep.report import trained_on
 from diffgen.commands.lacon_sweep.wanted import Wanted
+from diffgen.commands.remade import training
+from diffgen.commands.training_time import seconds
 from diffgen.config.command_line import read_yaml
 from diffgen.config.joint_eval import How, JointEvalConfig
-from diffgen.training.run_folder import RunFolder
 
 FILES: Mapping[How, str] = {
     "given": "adapter",
@@ -57,7 +57,7 @@ def modules(config: JointEvalConfig, wanted: Wanted) -> Iterator[Module]:
 
 def held_out(config: JointEvalConfig, wanted: Wanted) -> bool:
     """Whether neither the model nor anything beside it was trained on the reference's pictures."""
-    trainings = [training(config), *(one.settings for one in modules(config, wanted))]
+    trainings = [training(config.source), *(one.settings for one in modules(config, wanted))]
     return not any(trained_on(config.reference, one) for one in trainings)
 
 
@@ -84,18 +84,4 @@ def parameters(weights: Path) -> int:
                 for side in stored.get_slice(name).get_shape():
                     count *= side
                 total += count
-    return total
-
-
-def seconds(folder: Path) -> float | None:
-    """Of a training, by its log: what the images between two lines took; None: it tells not."""
-    run = RunFolder(folder)
-    if not run.metrics.is_file():
-        return None
-    total, before = 0.0, 0
-    for line in run.lines():
-        if not line["images_per_second"]:  # slower than the log's last digit
-            return None
-        total += (line["images"] - before) / line["images_per_second"]
-        before = line["images"]
     return total

@@ -10,18 +10,11 @@ from PIL import Image
 from diffgen.commands.cells import Cell
 from diffgen.commands.joint_eval.evidence import claim
 from diffgen.commands.joint_eval.modules import budget, held_out, modules
-from diffgen.commands.joint_eval.table import FIGURES, FIXED, markdown, row_figures
+from diffgen.commands.joint_eval.table import FIXED, markdown, row_figures
 from diffgen.commands.lacon_sweep.finished import Sweep
-from diffgen.commands.lacon_sweep.remade import (
-    line,
-    line_beside,
-    model_line,
-    model_name,
-    training,
-)
-from diffgen.commands.lacon_sweep.table import over_seeds
 from diffgen.commands.lacon_sweep.wanted import AGAIN, Wanted
-from diffgen.commands.sweeps import write_sweep
+from diffgen.commands.remade import line, line_beside, model_line, model_name, training
+from diffgen.commands.sweeps import over_seeds, write_sweep
 from diffgen.config.base import parse_size
 from diffgen.config.joint import JointConfig
 from diffgen.config.joint_eval import How, JointEvalConfig
@@ -49,7 +42,7 @@ def report(config: JointEvalConfig, wanted: Wanted, others: Sequence[Sweep], cel
 
 def summary(config: JointEvalConfig, wanted: Wanted, cells: Cells) -> dict[str, Any]:
     """What joint.json holds."""
-    trained, seeds = training(config), config.seeds
+    trained, seeds = training(config.source), config.seeds
     contents = {place: cell.content() or {} for place, cell in cells.items()}
     some = contents["base", (), seeds[0]]
     table = []
@@ -58,14 +51,14 @@ def summary(config: JointEvalConfig, wanted: Wanted, cells: Cells) -> dict[str, 
         for condition, found in every[0]["measured"]["rows"].items():
             for row in found:
                 of_seeds = [row_figures(content, condition, row) for content in every]
-                figures = of_seeds[0] if row in FIXED else over_seeds(of_seeds, FIGURES)
+                figures = of_seeds[0] if row in FIXED else over_seeds(of_seeds)
                 place = {"condition": condition, "row": row}
                 table.append({**place, "seeds": of_seeds, "figures": figures})
     return {
         "schema": SCHEMA,
         "settings": config.model_dump(mode="json"),
         **{name: some[name] for name in ("size", "counts", "weights", "labels", "processes")},
-        "model": model_name(config),
+        "model": model_name(config.source),
         "training_seed": trained.get("seed"),
         "held_out": held_out(config, wanted),
         "budgets": [
@@ -102,8 +95,9 @@ def intervals(config: JointEvalConfig) -> str:
 
 def commands(config: JointEvalConfig, wanted: Wanted) -> Iterator[str]:
     """What trains the model and everything beside it, and draws it again, one after the other."""
-    model, source = model_name(config), config.source
-    yield from model_line(config)
+    source = config.source
+    model = model_name(source)
+    yield from model_line(source)
     for name, one in wanted.conditions.items():
         own = one.condition.name
         words = ["train/joint.py", model, "--pair", name]

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diffgen.commands.lacon_sweep.table import SCORES, Figures, cells
-from diffgen.commands.sweeps import figure
+from diffgen.commands.lacon_sweep.table import SCORES, cells
+from diffgen.commands.sweeps import Figures, figure
 
 ROWS = {
     "base": "base, without a map",

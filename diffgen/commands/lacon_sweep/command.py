@@ -5,10 +5,10 @@ import sys
 from diffgen.commands.cells import Cell, Score, fill_table
 from diffgen.commands.digests import model_digests
 from diffgen.commands.lacon_sweep.finished import Sweep, finished
-from diffgen.commands.lacon_sweep.remade import training
 from diffgen.commands.lacon_sweep.report import Cells, report, trained_on
 from diffgen.commands.lacon_sweep.scorer import Scorer
 from diffgen.commands.lacon_sweep.wanted import Wanted, read_wanted
+from diffgen.commands.remade import training
 from diffgen.commands.sweeps import real_parts
 from diffgen.config.lacon_sweep import LaconSweepConfig
 from diffgen.config.sweep import stem
@@ -27,7 +27,7 @@ def lacon_sweep(config: LaconSweepConfig) -> None:
         return sweep_cells(config, opened[0])
 
     def scorer(_: Cells, group: Group) -> Score:
-        if group.main and trained_on(config.reference, training(config)):
+        if group.main and trained_on(config.reference, training(config.source)):
             print(
                 f"reference: {config.reference} is what the model was trained on: neither the "
                 "conditions nor the pictures of FID are held out",

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from diffgen.commands.lacon_sweep.finished import Measured, mean, shared_settings
+from diffgen.commands.lacon_sweep.finished import Measured, shared_settings
+from diffgen.commands.sweeps import mean
 from diffgen.config.lacon_sweep import CLAIMED, CLAIMED_SCALE
 from diffgen.evidence import Evidence
 from diffgen.evidence.compose import machine, paired, portable

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from diffgen.commands.sweeps import Figure
+from diffgen.commands.sweeps import Figure, mean
 from diffgen.config.stored import read_json
 from diffgen.errors import UserError
 from diffgen.training.run_folder import flatten
@@ -77,11 +77,6 @@ def values_of(every: Sequence[Sequence[Figure | None]]) -> list[float] | None:
     if any(map(lambda found, kept: len(kept) < len(found), every, means)):
         return None
     return means[0] if len(means) == 1 else [mean(values) for values in means]
-
-
-def mean(values: Sequence[float]) -> float:
-    """Of one value or more."""
-    return sum(values) / len(values)
 
 
 def finished(

@@ -12,10 +12,11 @@ from diffgen.commands.cells import Cell
 from diffgen.commands.lacon_sweep.evidence import claim
 from diffgen.commands.lacon_sweep.finished import SCHEMA, Measured, Sweep
 from diffgen.commands.lacon_sweep.plot import draw_plot
-from diffgen.commands.lacon_sweep.remade import commands, model_name, training
-from diffgen.commands.lacon_sweep.table import cell_figures, markdown, over_seeds, real_figures
+from diffgen.commands.lacon_sweep.remade import commands
+from diffgen.commands.lacon_sweep.table import cell_figures, markdown, real_figures
 from diffgen.commands.lacon_sweep.wanted import Wanted
-from diffgen.commands.sweeps import write_sweep
+from diffgen.commands.remade import model_name, training
+from diffgen.commands.sweeps import over_seeds, write_sweep
 from diffgen.config.base import parse_size
 from diffgen.config.lacon_sweep import LaconSweepConfig
 from diffgen.data.pixels import to_pil, to_uint8
@@ -39,7 +40,7 @@ def report(config: LaconSweepConfig, wanted: Wanted, others: Sequence[Sweep], ce
 def summary(config: LaconSweepConfig, wanted: Wanted, cells: Cells) -> dict[str, Any]:
     """What sweep.json holds."""
     contents = {place: cell.content() or {} for place, cell in cells.items()}
-    scales, trained = [0.0, *config.columns()], training(config)
+    scales, trained = [0.0, *config.columns()], training(config.source)
     every = {
         (name, steps, scale): [
             cell_figures(contents[name, steps, scale, seed], name) for seed in config.seeds
@@ -55,7 +56,7 @@ def summary(config: LaconSweepConfig, wanted: Wanted, cells: Cells) -> dict[str,
         "schema": SCHEMA,
         "settings": config.model_dump(mode="json"),
         **{name: some[name] for name in ("size", "counts", "weights", "labels", "processes")},
-        "model": model_name(config),
+        "model": model_name(config.source),
         "training_seed": trained.get("seed"),
         "held_out": not trained_on(config.reference, trained),
         "commands": list(commands(config, wanted)),

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-from diffgen.commands.sweeps import Figure, figure, over, shown
+from diffgen.commands.sweeps import Figures, figure, shown
 
 SCORES = ("fid", "fid_infinity", "precision", "recall", "class_accuracy")
 FIGURES = ("fidelity", "first", "control", *SCORES, "variation", "seconds", "times")
@@ -17,8 +17,6 @@ TITLES = {
     "seconds": "seconds an image",
     "times": "times unguided",
 }
-Figures: TypeAlias = dict[str, Figure | None]
-"""By name; None: not available."""
 
 
 def cell_figures(content: Mapping[str, Any], name: str) -> Figures:
@@ -36,14 +34,6 @@ def real_figures(content: Mapping[str, Any], name: str) -> Figures:
     floor = content["floor"]["scores"] if content["floor"] else {}
     found = {**content["measured"]["real"][name], **{s: figure(floor.get(s)) for s in SCORES}}
     return {what: found.get(what) for what in FIGURES}
-
-
-def over_seeds(of_seeds: Sequence[Figures], names: Sequence[str] = FIGURES) -> Figures:
-    """Each figure's mean over seeds, with the interval over them; of one seed, as it is."""
-    if len(of_seeds) == 1:
-        return of_seeds[0]
-    known = {what: [one[what] for one in of_seeds] for what in names}
-    return {what: over([one["mean"] if one else None for one in known[what]]) for what in names}
 
 
 def markdown(sweep: Mapping[str, Any]) -> Iterator[str]:

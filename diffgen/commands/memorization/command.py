@@ -2,6 +2,7 @@
 
 import sys
 
+from diffgen.commands.alone import refuse_company
 from diffgen.commands.memorization.evidence import write_claim
 from diffgen.commands.memorization.figures import measure
 from diffgen.commands.memorization.images import Parts, divide, stacked
@@ -19,7 +20,6 @@ from diffgen.commands.memorization.runs import train_run
 from diffgen.config.memorization import MemorizationConfig
 from diffgen.data.source import build_images
 from diffgen.device import on_cpu
-from diffgen.errors import UserError
 from diffgen.files import locked, write_file, write_json
 from diffgen.group import Group
 from diffgen.signals import Interrupted
@@ -51,20 +51,6 @@ def memorization(config: MemorizationConfig) -> None:
             left = f"{stop}; {there}" if str(stop) else f"{there}, the same command goes on"
             raise Interrupted(stop.signum, left) from None
         print(text)
-
-
-def refuse_company(group: Group) -> None:
-    """Every training ends the connections of its processes, so there is no second one.
-
-    Raises:
-        UserError: there are several processes.
-    """
-    with group.together():
-        if group.world > 1:
-            raise UserError(
-                f"there are {group.world} processes, but the trainings run one after the other in "
-                "one; start it with plain python"
-            )
 
 
 def fill(config: MemorizationConfig, count: int, parts: Parts) -> None:

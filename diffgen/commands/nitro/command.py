@@ -2,25 +2,27 @@
 
 from contextlib import ExitStack
 
-import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 
 from diffgen.commands.begin_training import begin_state, open_accelerator
-from diffgen.commands.guide import load_guide
+from diffgen.commands.guide import load_guide, same_weights
 from diffgen.commands.load import CHANGED, load_pipeline
 from diffgen.commands.nitro.adversarial import train_student
 from diffgen.commands.nitro.distillation import Distillation
+from diffgen.commands.nitro.origin import check_origin, note_origin
 from diffgen.commands.nitro.pairs import prepare_pairs, take_over
+from diffgen.commands.nitro.real import real_data
+from diffgen.commands.nitro.scores import extractor_of
 from diffgen.commands.nitro.sheet import draw_sheet
 from diffgen.config.guidance import AutoGuidanceConfig
 from diffgen.config.nitro import NitroConfig
 from diffgen.config.source import Source, resolve
 from diffgen.device import on_cpu
-from diffgen.errors import SharedError
+from diffgen.errors import SharedError, UserError
 from diffgen.files import locked
 from diffgen.group import Group
 from diffgen.models.beside import fingerprint
+from diffgen.models.dit import DiT
 from diffgen.nitro.objective import Regression
 from diffgen.nitro.pairs import PairData, Pairs
 from diffgen.signals import Interrupted
@@ -41,8 +43,10 @@ def nitro(config: NitroConfig) -> None:
         source = resolve(config.source)
         config = config.settled(source)
         folder = RunFolder(config.place(source))
-        loops = config.regression.train, config.train
-        accelerator = [open_accelerator(one, config.device, folder.path) for one in loops][-1]
+        open_accelerator(
+            config.regression.train, config.device, folder.path, field="regression.train"
+        )  # asked only whether it can be shared: both stages compute alike
+        accelerator = open_accelerator(config.train, config.device, folder.path)
     with ExitStack() as lock:
         try:
             with group.together():
@@ -66,32 +70,44 @@ def opened(
         guide = None
         if isinstance(guidance, AutoGuidanceConfig):
             guide = load_guide(guidance, config.source, config.device, "fp32")
+            if same_weights(pipe, guide):
+                raise UserError(
+                    "pairs.guidance.guide: it is the model itself, which guides nowhere"
+                )
         teacher = fingerprint(pipe.transformer)
         if group.main:
+            check_origin(folder.path, config.source, teacher)
             folder.open(config)
+            note_origin(folder.path, teacher)
     if len(set(group.everyones(teacher))) > 1:
         raise SharedError(CHANGED.format(config.source))
     return Distillation(config, source, accelerator, group, folder, pipe, teacher, guide)
 
 
 def distil(distilling: Distillation) -> None:
-    """All stages, in order; what is finished is kept."""
+    """All stages, in order; what is finished is kept.
+
+    What the last one needs is opened first: that it cannot be shows before hours are spent.
+    """
+    main = distilling.group.main
     with distilling.group.together():
-        if distilling.group.main:
+        real = real_data(distilling) if distilling.config.real == "data" else None
+        extractor = extractor_of(distilling) if main else None
+        if main:
             take_over(distilling)
     pairs = prepare_pairs(distilling)
     begun = regress(distilling, pairs)
-    train_student(distilling, pairs, begun)
+    distilling.accelerator.free_memory()
+    train_student(distilling, begun, pairs, real, extractor)
 
 
-def regress(distilling: Distillation, pairs: Pairs) -> dict[str, torch.Tensor]:
-    """The first stage; its averaged weights by name."""
+def regress(distilling: Distillation, pairs: Pairs) -> DiT:
+    """The first stage; the student with its averaged weights."""
     config, group = distilling.config.regression, distilling.group
     folder = RunFolder(distilling.folder.path / "regression")
     data = PairData(pairs, distilling.config.seed)
     with group.together():
         folder.path.mkdir(exist_ok=True)
-        set_seed(distilling.config.seed)
         model = distilling.student()
         names = tuple(distilling.pipe.config.class_names)
         state = begin_state(config, model, distilling.accelerator, folder, names, data.count)
@@ -116,9 +132,9 @@ def regress(distilling: Distillation, pairs: Pairs) -> dict[str, torch.Tensor]:
         hooks=Hooks(sample=preview),
         remedy="lower --regression.optimizer rates in a new --out may help",
     ).run()
-    weights = state.ema.preview.weights
+    pipe = distilling.pipeline(averaged, state.ema.preview.weights, counts)
     with group.together():
         place = folder.pipeline
         if group.main and (state.seen > before or not place.exists()):
-            distilling.save(distilling.pipeline(averaged, weights, counts), place)
-    return weights
+            distilling.save(pipe, place)
+    return averaged

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from diffgen.config.distilled import Distilled
 from diffgen.config.nitro import NitroConfig
-from diffgen.config.sampling import SamplingConfig
 from diffgen.config.source import Source
 from diffgen.files import link_folder, write_folder
 from diffgen.group import Group
@@ -50,6 +49,13 @@ class Distillation:
     def shift(self) -> float:
         """The student's timestep shift."""
         return self.config.timestep_shift or 1.0
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of an image [tokens]; the encoding may count on others."""
+        geometry = self.pipe.geometry
+        height, width = geometry.seen
+        return height // geometry.patch, width // geometry.patch
 
     @property
     def process(self) -> Process:
@@ -99,15 +105,3 @@ class Distillation:
             pipe.save_config(path)
 
         write_folder(place, write)
-
-    def sampling(self, steps: int = 1) -> SamplingConfig:
-        """How a student is drawn with."""
-        pairs = self.config.pairs
-        return SamplingConfig.model_validate(
-            {
-                "scheduler": "lcm",
-                "steps": steps,
-                "guidance": {"kind": "cfg", "scale": 1},
-                **pairs.model_dump(include={"batch_size", "decode_batch_size", "decode_tiled"}),
-            }
-        )

@@ -5,6 +5,7 @@ from typing import Any
 from diffgen.commands.nitro.distillation import Distillation
 from diffgen.commands.nitro.scores import Examples, Scores, distance
 from diffgen.errors import UserError
+from diffgen.metrics.extractor import Extractor
 from diffgen.models.dit import DiT
 from diffgen.nitro.pairs import Pairs
 from diffgen.nitro.pool import Pool
@@ -15,10 +16,17 @@ from diffgen.training.loop import crossed
 class Judge:
     """Scores checkpoints and keeps the best student as the folder's pipeline."""
 
-    def __init__(self, distilling: Distillation, pairs: Pairs, averaged: DiT, pool: Pool) -> None:
+    def __init__(
+        self,
+        distilling: Distillation,
+        extractor: Extractor,
+        pairs: Pairs,
+        averaged: DiT,
+        pool: Pool,
+    ) -> None:
         self.distilling, self.averaged, self.pool = distilling, averaged, pool
-        self.scores = Scores(distilling)
-        self.pairs = pairs
+        self.scores = Scores(distilling.folder.path)
+        self.extractor, self.pairs = extractor, pairs
         self._examples: Examples | None = None
 
     def begin(self, state: TrainingState) -> None:
@@ -40,7 +48,7 @@ class Judge:
         """
         distilling, config = self.distilling, self.distilling.config
         if self._examples is None:
-            self._examples = Examples.of(distilling, self.pairs)
+            self._examples = Examples.of(distilling, self.extractor, self.pairs)
         pipe = distilling.pipeline(self.averaged, state.ema.preview.weights, config.counts)
         line = {**self._examples.score(pipe, state.seen).line(), **self.heads()}
         before = self.scores.best()

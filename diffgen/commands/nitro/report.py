@@ -9,7 +9,7 @@ from diffgen.config.places import run_folder
 
 def report(distilling: Distillation) -> None:
     """Print the scores of the first, the last and the best student, and the next commands."""
-    scores = Scores(distilling)
+    scores = Scores(distilling.folder.path)
     lines, best = scores.all(), scores.best()
     counts = [str(count) for count in distilling.config.counts]
     print("\nFréchet distance to the teacher's images, by steps")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -52,18 +53,9 @@ class Examples:
     features: Tensor
 
     @classmethod
-    def of(cls, distilling: Distillation, pairs: Pairs) -> "Examples":
-        """The first pairs, as many as are scored.
-
-        Raises:
-            UserError: the extractor cannot be loaded.
-        """
-        score = distilling.config.score
-        named = score.extractor
-        extractor = load_extractor(
-            named.name, named.weights, distilling.device, named.resize, named.image_size
-        )
-        x0, labels = pairs.first(score.count)
+    def of(cls, distilling: Distillation, extractor: Extractor, pairs: Pairs) -> "Examples":
+        """The first pairs, as many as are scored."""
+        x0, labels = pairs.first(distilling.config.score.count)
         seen = (pictures(distilling, distilling.pipe, part) for part in x0.split(BATCH))
         features = torch.cat([extractor(part).cpu() for part in seen])
         return cls(distilling, extractor, x0, labels, features)
@@ -93,21 +85,28 @@ class Examples:
         return torch.cat(drawn), torch.cat(features)
 
 
+def extractor_of(distilling: Distillation) -> Extractor:
+    """The network that scores.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    named = distilling.config.score.extractor
+    return load_extractor(
+        named.name, named.weights, distilling.device, named.resize, named.image_size
+    )
+
+
 class Scores:
     """``scores.jsonl`` of a student's folder."""
 
-    def __init__(self, distilling: Distillation) -> None:
-        self.file = distilling.folder.path / "scores.jsonl"
+    def __init__(self, student: Path) -> None:
+        self.file = student / "scores.jsonl"
 
     def all(self) -> list[dict[str, Any]]:
-        """The whole lines."""
-        lines = []
-        for text in self.file.read_text("utf-8").splitlines() if self.file.exists() else ():
-            try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:  # cut off by a kill
-                break
-        return lines
+        """The lines."""
+        text = self.file.read_text("utf-8") if self.file.exists() else ""
+        return [json.loads(line) for line in text.splitlines()]
 
     def cut(self, seen: int) -> None:
         """Drop the lines beyond ``seen`` images."""

@@ -35,4 +35,4 @@ def pictures(distilling: Distillation, pipe: DiffGenPipeline, x0: Tensor) -> Ten
     """x0 (B, C, h, w) as the model sees it -> (B, 3, H, W) uint8 on the CPU."""
     pairs = distilling.config.pairs
     images = pipe.decode(x0.to(distilling.device), pairs.decode_batch_size, pairs.decode_tiled)
-    return to_uint8(images).cpu()
+    return to_uint8(images).expand(-1, 3, -1, -1).cpu()  # grey ones have 1 channel

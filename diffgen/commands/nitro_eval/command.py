@@ -3,14 +3,15 @@
 from functools import partial
 from pathlib import Path
 
+from diffgen.commands.alone import refuse_company
 from diffgen.commands.bench import Bench
 from diffgen.commands.digests import model_digests
 from diffgen.commands.evaluate import Scored, score_on
-from diffgen.commands.memorization.command import refuse_company
 from diffgen.commands.nitro.command import nitro
 from diffgen.commands.nitro_eval.launched import launched
 from diffgen.commands.nitro_eval.report import finish, report, same_teacher
 from diffgen.commands.nitro_eval.rows import Row, rows_of
+from diffgen.commands.nitro_eval.stopped import note
 from diffgen.commands.nitro_eval.trainings import is_trained
 from diffgen.commands.origins import origin_of
 from diffgen.commands.sweeps import real_parts
@@ -19,6 +20,7 @@ from diffgen.config.nitro import NitroConfig
 from diffgen.config.nitro_eval import NitroEvalConfig, RowName
 from diffgen.config.source import resolve
 from diffgen.device import on_cpu
+from diffgen.errors import DivergedError
 from diffgen.files import locked
 from diffgen.group import Group
 from diffgen.signals import Interrupted
@@ -36,12 +38,12 @@ def nitro_eval(config: NitroEvalConfig) -> None:
     source = resolve(config.source)
     config = config.settled(source)
     rows = rows_of(config, source)
+    weights = model_digests(config.source, config.vae).weights
+    same_teacher(config, weights)
     if config.commands:
         print(launched(config, rows))
         return
-    weights = model_digests(config.source, config.vae).weights
     with locked(config.out):
-        same_teacher(config, weights)
         done = [row for row in rows if complete(row)]  # other settings are refused before work
         try:
             for number, row in enumerate(rows, 1):
@@ -77,12 +79,19 @@ def fill(config: NitroEvalConfig, row: Row, group: Group) -> None:
 
 
 def train(name: RowName, student: NitroConfig) -> None:
-    """Train a student; one that another command trains is waited for."""
+    """Train a student; one that another command trains is waited for.
+
+    One whose loss became NaN or infinite is left as it is: its best checkpoint is scored.
+    """
     assert student.out is not None
     with locked(student.out, wait=True):
         pass
     if not is_trained(name, student):
-        nitro(student)
+        try:
+            nitro(student)
+        except DivergedError as error:
+            note(student.out, error)
+            print(f"{name}: {error}; its best checkpoint is scored", flush=True)
 
 
 def scored(group: Group, real: Path, config: EvaluateConfig, parts: Path) -> Scored:

@@ -1,6 +1,6 @@
 """What the claim about one-step students rests on, and what is shown beside it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from diffgen.errors import UserError
@@ -13,6 +13,11 @@ MOST_LOST = 0.03
 """Class accuracy that may be lost."""
 NO_WORSE = 1.05
 """In further steps FID may be so many times that in one."""
+SINGLE = (
+    *("refresh_5", "no_local", "no_unconditional", "linear", "hinge", "softplus"),
+    "regression_longer",
+)
+"""Rows of one seed."""
 Place = tuple[str, int]
 """A row, and the number of steps."""
 
@@ -42,8 +47,7 @@ def comparisons(found: Mapping[str, Any]) -> Iterator[AnyComparison]:
         if this and other:
             bound = [one.factor * value - one.less for value in other]
             role = "decisive" if one.bears else "aside"
-            sides = repeated(this, found), repeated(bound, found)
-            yield paired(one.title, one.figure, one.direction, sides, role)
+            yield paired(one.title, one.figure, one.direction, (this, bound), role)
         elif one.bears:
             raise UserError(f"evidence: {one.figure} of {one.title} is not available")
     yield from single(found)
@@ -86,17 +90,24 @@ def ablations(found: Mapping[str, Any]) -> Iterator[Side]:
     for row, told in (
         ("fixed", "one fixed discriminator"),
         ("refresh_0", "heads never begun anew"),
+        ("refresh_1", "heads begun anew with 1 %"),
     ):
         yield Side(False, f"pool against {told}", "fid", pool, (row, 1))
         yield Side(False, f"pool against {told}", "recall", pool, (row, 1), "higher")
-    title = "pool against as many images more of regression"
-    yield Side(False, title, "fid", pool, ("regression_longer", 1))
 
 
 def single(found: Mapping[str, Any]) -> Iterator[AnyComparison]:
     """The pool against rows of one seed: nothing tells how much that varies."""
     pool = values(found, ("pool", 1), "fid")
-    for row in ("refresh_5", "no_local", "no_unconditional", "linear", "hinge", "softplus"):
+    for row in (
+        "refresh_5",
+        "no_local",
+        "no_unconditional",
+        "linear",
+        "hinge",
+        "softplus",
+        "regression_longer",
+    ):
         other = values(found, (row, 1), "fid")
         if pool and other:
             yield Values(
@@ -122,9 +133,3 @@ def values(found: Mapping[str, Any], place: Place, figure: str) -> list[float] |
             known = [one[figure] for one in line["of_seeds"]]
             return None if None in known else [one["mean"] for one in known]
     return None
-
-
-def repeated(given: Sequence[float], found: Mapping[str, Any]) -> list[float]:
-    """As many as there are seeds: what is not trained with each of them is the same for all."""
-    count = len(found["settings"]["seeds"])
-    return list(given) * (count if len(given) == 1 else 1)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diffgen.commands.lacon_sweep.finished import mean
 from diffgen.commands.nitro_eval.compared import (
     MOST_FID,
     MOST_LOST,
@@ -12,6 +11,7 @@ from diffgen.commands.nitro_eval.compared import (
     teacher_of,
     values,
 )
+from diffgen.commands.sweeps import mean
 from diffgen.evidence import Evidence
 from diffgen.evidence.compose import machine, portable
 from diffgen.training.run_folder import flatten
@@ -19,10 +19,11 @@ from diffgen.training.run_folder import flatten
 ELSEWHERE = ("source", "out", "evidence", "commands", "device")
 """Settings that change no figure."""
 CLAIM = (
-    "Students of {model} draw in one step with an FID of at most {most:g} times the guided "
-    "teacher's in {steps} steps, and with a class accuracy no more than {lost:g} points below; "
-    "their FID is below that of the regression they begin with, and of the teacher in 1, in 2 and "
-    "in 4 steps; and in 2 and in 4 steps it is at most {worse:g} times their own in one."
+    "Students of {model} draw in one step with an FID of at most {most:g} times their teacher's in "
+    "{steps} steps, guided and by {scheduler}, and with a class accuracy no more than {lost:g} "
+    "points below; their FID is below that of the regression they begin with, and of the teacher "
+    "in 1, in 2 and in 4 steps, guided and by {scheduler} too; and in 2 and in 4 steps it is at "
+    "most {worse:g} times their own in one."
 )
 NULL = (
     "One step stays further behind the teacher; or the second stage adds nothing to the "
@@ -43,6 +44,7 @@ def claim(found: Mapping[str, Any]) -> Evidence:
             most=MOST_FID,
             lost=100 * MOST_LOST,
             steps=teacher_of(found)[1],
+            scheduler=found["settings"]["pairs"]["scheduler"],
             worse=NO_WORSE,
         ),
         null_result=NULL,
@@ -71,34 +73,45 @@ def remarks(found: Mapping[str, Any]) -> Iterator[str]:
         "and intervals say nothing of other teachers."
     )
     yield (
-        "Teacher and regression have one value each, repeated for every seed; all images are drawn "
-        "from the same noise, so that intervals say nothing of other noise or other real images. "
-        f"{_teacher_interval(found)}"
+        "Value i of every row, counted from 0, is of images drawn from the noise of seed + i, and "
+        "of students of the i-th seed: intervals say of both together, and nothing of other real "
+        "images."
     )
     yield (
         "Rows of one seed say nothing of how much they would vary: their comparisons are "
-        "inconclusive whatever the figures."
+        "inconclusive whatever the figures. regression_longer equals pool in images beyond the "
+        "regression, not in time, and is scored at its end."
     )
     seed = found["teacher_seed"]
     of = "" if seed is None else f" (seed {seed})"
-    yield f"The settings of the distillation were chosen on this teacher{of}."
+    yield (
+        f"The settings of the distillation were chosen on this teacher{of}, the heads' learning "
+        "rate among them, with the pool: in the other rows it is that of the pool, and another one "
+        "might suit them better. fixed is untuned and differs from pool in several things at once: "
+        "one head for each type and tap in the place of several, none of its own for a noise "
+        "level, and never begun anew."
+    )
     yield (
         "Of every student the checkpoint is scored whose images, on average over its numbers of "
         "steps, had the least FID to the teacher's, from noise that is not scored; one that only "
-        "got worse is scored as the regression it began with. A student of an ablation that "
-        "collapsed was trained on to its end."
+        "got worse is scored as the regression it began with. A student that collapsed was trained "
+        "on to its end."
     )
+    yield from diverged(found)
     yield from bias(found)
     yield budgets(found)
 
 
-def _teacher_interval(found: Mapping[str, Any]) -> str:
-    (line,) = [one for one in found["rows"] if one["row"] == "teacher"]
-    interval = line["figures"]["fid"]["interval"]
-    if interval is None:
-        return "The teacher's FID has no interval of its own."
-    low, high = interval
-    return f"The teacher's FID has the jackknife's interval {low:.3g} to {high:.3g}."
+def diverged(found: Mapping[str, Any]) -> Iterator[str]:
+    """Which trainings ended before their length."""
+    for line in found["rows"]:
+        for seed, one in zip(line["seeds"], line["trainings"], strict=True):
+            if line["steps"] == 1 and one and one["stopped"]:
+                yield (
+                    f"The loss of {line['row']} of seed {seed} became NaN or infinite after "
+                    f"{one['stopped']['images']:,} of {one['images']:,} images, where its training "
+                    "ended; the best of its checkpoints until then is scored."
+                )
 
 
 def bias(found: Mapping[str, Any]) -> Iterator[str]:
@@ -136,4 +149,7 @@ def budgets(found: Mapping[str, Any]) -> str:
         if line["steps"] == 1 and trained:
             took = mean([one["seconds"] for one in trained])
             told.append(f"{line['row']}: {trained[0]['images']:,} images, {took:.0f} s")
-    return f"What was trained, times without scores: {'; '.join(told)}."
+    return (
+        f"What was trained, times without scores: {'; '.join(told)}. Trainings may have shared the "
+        "machine, so that times are no comparison."
+    )

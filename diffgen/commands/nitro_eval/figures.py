@@ -1,17 +1,16 @@
 """The figures of finished rows, and what their trainings took: what nitro.json holds."""
 
-import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
-from diffgen.commands.joint_eval.modules import seconds
-from diffgen.commands.lacon_sweep.table import Figures, over_seeds
-from diffgen.commands.nitro.scores import distance
-from diffgen.commands.nitro_eval.remade import commands, model_name, training
+from diffgen.commands.nitro.scores import Scores
+from diffgen.commands.nitro_eval.remade import commands
 from diffgen.commands.nitro_eval.rows import Row
+from diffgen.commands.nitro_eval.stopped import stopped
 from diffgen.commands.nitro_eval.trainings import REGRESSIONS
-from diffgen.commands.sweeps import figure
+from diffgen.commands.remade import model_name, training
+from diffgen.commands.sweeps import Figures, figure, over_seeds
+from diffgen.commands.training_time import seconds
 from diffgen.config.nitro_eval import NitroEvalConfig
 
 SCHEMA = "diffgen-nitro-eval/1"
@@ -34,14 +33,14 @@ def summary(config: NitroEvalConfig, weights: str, rows: Sequence[Row]) -> Summa
     return {
         "schema": SCHEMA,
         "settings": config.model_dump(mode="json"),
-        "model": model_name(config),
-        "teacher_seed": training(config).get("seed"),
+        "model": model_name(config.source),
+        "teacher_seed": training(config.source).get("seed"),
         "weights": weights,
         **{name: some[name] for name in ("size", "counts", "labels", "processes")},
         "real": {name: figure(floor.get(name)) for name in SCORES},
         "rows": lines,
         "commands": list(commands(config)),
-        "intervals": "95 %: of several seeds Student's t over them, else by the jackknife",
+        "intervals": "95 %: of several values Student's t over them, else by the jackknife",
     }
 
 
@@ -54,9 +53,10 @@ def _lines(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
             "row": rows[0].name,
             "steps": steps,
             "seeds": [row.seed for row in rows],
+            "noise": [row.noise for row in rows],
             "trainings": [facts(row) for row in rows],
             "of_seeds": of_seeds,
-            "figures": over_seeds(of_seeds, SCORES),
+            "figures": over_seeds(of_seeds),
         }
 
 
@@ -76,16 +76,11 @@ def facts(row: Row) -> dict[str, Any] | None:
     assert out is not None
     if row.name in REGRESSIONS:
         images = row.training.regression.train.images
-        return {"images": images, "seconds": seconds(out / "regression"), "best": None}
+        took = seconds(out / "regression")
+        return {"images": images, "seconds": took, "best": None, "stopped": None}
     return {
         "images": row.training.train.images,
         "seconds": seconds(out),
-        "best": best(out / "scores.jsonl"),
+        "best": Scores(out).best(),
+        "stopped": stopped(out),
     }
-
-
-def best(file: Path) -> dict[str, Any]:
-    """The line of the checkpoint that became the pipeline."""
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    found: dict[str, Any] = min(lines, key=distance)
-    return found

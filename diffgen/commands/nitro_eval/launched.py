@@ -21,9 +21,10 @@ def launched(config: NitroEvalConfig, rows: Sequence[Row]) -> str:
 
 
 def _lines(config: NitroEvalConfig, rows: Sequence[Row]) -> Iterator[str]:
+    trainings = {row.training.out: row for row in rows if row.training}  # some have several rows
     todo = [
         (row.name, row.training)
-        for row in rows
+        for row in trainings.values()
         if row.training and not is_trained(row.name, row.training)
     ]
     if not todo:

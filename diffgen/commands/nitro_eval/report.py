@@ -9,7 +9,7 @@ from PIL import Image
 from diffgen.commands.nitro_eval.evidence import claim
 from diffgen.commands.nitro_eval.figures import Summary, summary
 from diffgen.commands.nitro_eval.rows import Row
-from diffgen.commands.nitro_eval.table import TITLES, markdown
+from diffgen.commands.nitro_eval.table import markdown, title
 from diffgen.commands.sweeps import real_parts
 from diffgen.config.base import parse_size
 from diffgen.config.nitro_eval import NitroEvalConfig
@@ -22,13 +22,15 @@ from diffgen.sampling.sheet import contact_sheet, enlarged
 
 
 def same_teacher(config: NitroEvalConfig, weights: str) -> None:
-    """Refuse to mix the students of two teachers.
+    """Refuse to mix the students of two teachers; the first command in the folder says which.
 
     Raises:
         UserError: the folder is of another teacher than the one with these ``weights``.
     """
-    file = config.out / "nitro.json"
-    if file.exists() and read_json(file, "out", "").get("weights") != weights:
+    file = config.out / "teacher.json"
+    if not file.exists():
+        write_json(file, {"weights": weights})
+    elif read_json(file, "out", "").get("weights") != weights:
         raise UserError(
             f"out: {config.out} is of another teacher than {config.source} is now; choose another "
             "--out, or remove it"
@@ -47,7 +49,7 @@ def report(config: NitroEvalConfig, weights: str, rows: Sequence[Row]) -> Summar
     write_json(config.out / "nitro.json", found)
     text = "\n".join(markdown(found)) + "\n"
     write_file(config.out / "table.md", lambda path: path.write_text(text, encoding="utf-8"))
-    grid = contact_sheet(list(strips(rows, found["size"])), scale=1)
+    grid = contact_sheet(list(strips(rows, found)), scale=1)
     write_file(config.out / "rows.png", grid.save)
     return found
 
@@ -63,11 +65,12 @@ def finish(config: NitroEvalConfig, weights: str, rows: Sequence[Row]) -> None:
         print(f"claim {config.evidence}: {judged.verdict}")
 
 
-def strips(rows: Sequence[Row], size: str) -> Iterator[Strip]:
+def strips(rows: Sequence[Row], found: Summary) -> Iterator[Strip]:
     """The first images of each row, of its first seed: in every row from the same noise."""
     first = {row.name: row for row in reversed(rows)}
     for row in [row for row in rows if first[row.name] is row]:
         for steps, cell in row.cells.items():
-            title = f"{TITLES[row.name]}, {steps} step{'s' * (steps > 1)}"
+            told = f"{title(row.name, found['settings'])}, {steps} step{'s' * (steps > 1)}"
             with Image.open(cell.picture) as image:
-                yield Strip(title, [enlarged(image.convert("RGB"), min(parse_size(size)))])
+                strip = enlarged(image.convert("RGB"), min(parse_size(found["size"])))
+            yield Strip(told, [strip])

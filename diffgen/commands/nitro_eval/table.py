@@ -9,13 +9,14 @@ from diffgen.metrics.shown import NAMES
 from diffgen.page.markdown import rows
 
 TITLES = {
-    "teacher": "teacher, guided",
-    "plain": "teacher, as few steps",
+    "teacher": "teacher, guided, by {scheduler}",
+    "plain": "teacher, guided, by {scheduler}, as few steps",
     "regression": "regression alone",
     "student": "student",
     "pool": "pool of heads, as the student's",
     "fixed": "one fixed head for each type and tap",
     "refresh_0": "heads never begun anew",
+    "refresh_1": "heads begun anew with 1 %",
     "refresh_5": "heads begun anew with 5 %",
     "no_local": "no heads on crops",
     "no_unconditional": "every head told the class",
@@ -32,13 +33,13 @@ LEAST = {"fid": 0.0, "fid_infinity": 0.0}
 def markdown(found: Mapping[str, Any]) -> Iterator[str]:
     """The lines of the table, and below it what the columns mean; ``found``: of nitro.json."""
     head = [*COLUMNS, *(NAMES[name] for name in SCORES)]
-    body = [list(_cells(line)) for line in found["rows"]]
+    body = [list(_cells(line, found["settings"])) for line in found["rows"]]
     real = ["real images", *[""] * (len(COLUMNS) - 1), *_figures(found["real"])]
     yield from rows(head, [*body, real])
     yield ""
     settings, counts = found["settings"], found["counts"]
     yield (
-        f"Of {counts['images']} images from the same noise in every row, against "
+        f"Of {counts['images']} images a value, from the same noises in every row, against "
         f"{counts['reference']} real ones of {settings['reference']}; classes: {found['labels']}. "
         f"Intervals: {found['intervals']}; of uneven ones the longer side."
     )
@@ -46,17 +47,30 @@ def markdown(found: Mapping[str, Any]) -> Iterator[str]:
         "Images and seconds (a mean over seeds) are of the stage that is scored: of students the "
         "second, which begins with the regression of the row regression. Seeds are of the second "
         "stage alone. Scored is of every student the checkpoint, after so many images, that came "
-        "nearest to the teacher's images while it was trained; at 0 it is that regression."
+        "nearest to the teacher's images while it was trained; at 0 it is that regression. "
+        "Trainings may have shared the machine, so that seconds are no comparison."
     )
+    for line in found["rows"]:
+        for seed, one in zip(line["seeds"], line["trainings"], strict=True):
+            if one and one["stopped"]:
+                yield ""
+                yield f"{line['row']}, seed {seed}: {one['stopped']['message']}."
 
 
-def _cells(line: Mapping[str, Any]) -> Iterator[str]:
-    yield TITLES[line["row"]]
+def title(row: str, settings: Mapping[str, Any]) -> str:
+    """What a row is, in words; ``settings``: of nitro.json."""
+    return TITLES[row].format(scheduler=settings["pairs"]["scheduler"])
+
+
+def _cells(line: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
+    yield title(line["row"], settings)
     yield line["row"]
     yield str(line["steps"])
-    yield ", ".join(str(seed) for seed in line["seeds"] if seed is not None) or "-"
+    seeds = dict.fromkeys(seed for seed in line["seeds"] if seed is not None)
+    yield ", ".join(map(str, seeds)) or "-"
     trained = [one for one in line["trainings"] if one is not None]
     yield f"{trained[0]['images']:,}" if trained else "-"
+    trained = trained[: len(seeds)]  # one that is drawn from every noise is told once
     scored = [one["best"]["images"] for one in trained if one["best"]]
     yield ", ".join(f"{images:,}" for images in scored) or "-"
     took = [one["seconds"] for one in trained]

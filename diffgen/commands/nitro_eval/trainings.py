@@ -1,21 +1,19 @@
 """The students of the rows: how each is trained, and whether one lies there already."""
 
 import math
-from typing import Any, get_args
 
+from diffgen.commands.nitro.scores import Scores
+from diffgen.commands.nitro_eval.heads import heads_of
+from diffgen.commands.nitro_eval.stopped import stopped
 from diffgen.config.command_line import load
-from diffgen.config.nitro import HeadsConfig, NitroConfig
+from diffgen.config.nitro import NitroConfig
 from diffgen.config.nitro_eval import NitroEvalConfig, RowName
 from diffgen.config.source import Source
-from diffgen.config.stored import read_json
 from diffgen.errors import UserError
-from diffgen.nitro.features import spread_taps
-from diffgen.nitro.pool import head_types
 from diffgen.training.checkpoint import Checkpoints, seen_of
 from diffgen.training.run_folder import RunFolder, differences
 
-LOSSES: tuple[str, ...] = get_args(HeadsConfig.model_fields["loss"].annotation)
-SEVERAL: tuple[RowName, ...] = ("student", "pool", "fixed", "refresh_0")
+SEVERAL: tuple[RowName, ...] = ("student", "pool", "fixed", "refresh_0", "refresh_1")
 """Rows trained with every seed."""
 REGRESSIONS: tuple[RowName, ...] = ("regression", "regression_longer")
 """Rows whose first stage is scored; their second is of a single batch."""
@@ -23,6 +21,9 @@ SECOND_STAGE = (
     *("real", "data", "heads", "one_step", "optimizer", "schedule", "ema", "train", "score"),
 )
 """Options that change no regression."""
+DECIDING = ("images", "checkpoint_images")
+"""Of train: to resume they are free, but they decide where the learning rate ends, and which
+checkpoints the best is chosen from."""
 FIRST: RowName = "regression"
 """The row whose pairs all others take over, and its regression."""
 
@@ -38,6 +39,7 @@ def student_of(config: NitroEvalConfig, name: RowName, seed: int, source: Source
     """
     values = config.model_dump(include=set(NitroConfig.model_fields))
     values |= {"seed": seed, "out": config.out / f"{name}-{seed}"}
+    values["score"]["collapse"] = 0.0  # a collapse is a result: its best checkpoint is scored
     if name != FIRST:
         values["reuse"] = config.out / f"{FIRST}-{config.seeds[0]}"
     if name in REGRESSIONS:
@@ -47,38 +49,14 @@ def student_of(config: NitroEvalConfig, name: RowName, seed: int, source: Source
     elif name != "student":
         values["steps"] = 1
         values["train"]["images"] = config.ablation_images
-        values["heads"] |= heads_of(config, name, source)
-        values["score"]["collapse"] = 0.0  # a collapse is a result: its best checkpoint is scored
+        values["heads"] |= heads_of(config.heads, name, source)
     return NitroConfig.model_validate(values)
-
-
-def heads_of(config: NitroEvalConfig, name: RowName, source: Source) -> dict[str, Any]:
-    """The options of heads.* that make the row."""
-    heads = config.heads
-    if name in LOSSES:
-        return {"loss": name}
-    if name == "fixed":
-        types = len(head_types(heads.local, heads.unconditional))
-        cells = types * len(spread_taps(depth(source)))
-        return {"pool": cells, "by_level": False, "share": 1, "refresh": 0.0}
-    changes: dict[RowName, dict[str, Any]] = {
-        "refresh_0": {"refresh": 0.0},
-        "refresh_5": {"refresh": 0.05},
-        "no_local": {"local": False, "unconditional": False},
-        "no_unconditional": {"unconditional": False},
-    }
-    return changes.get(name, {})
-
-
-def depth(source: Source) -> int:
-    """Blocks of the teacher."""
-    file = source.pipeline / "transformer" / "config.json"
-    settings = read_json(file, "source", f"{file} is missing")
-    return int(settings["num_layers" if source.diffusers else "depth"])
 
 
 def is_trained(name: RowName, config: NitroConfig) -> bool:
     """Whether the student of row ``name`` lies in its folder as ``config`` asks, to its end.
+
+    It has ended too where its loss became NaN or infinite.
 
     Raises:
         UserError: the folder holds a student of other settings, or of another length.
@@ -86,18 +64,31 @@ def is_trained(name: RowName, config: NitroConfig) -> bool:
     assert config.out is not None
     folder = RunFolder(config.out)
     newest = Checkpoints(folder.path, config.train.keep_checkpoints).newest()
-    if newest is None or not folder.config.exists():
+    ended = stopped(folder.path) is not None
+    if (newest is None and not ended) or not folder.config.exists():
         return False
     stated = load(NitroConfig, folder.config)
-    free = ("reuse", *(SECOND_STAGE if name in REGRESSIONS else ()))
-    wanted = config.model_copy(update={field: getattr(stated, field) for field in free})
-    differing = list(differences(stated, wanted))
-    images, size = wanted.train.images, wanted.train.batch_size
-    if stated.train.images != images:  # the learning rate would have fallen to another end
-        differing.append(f"train.images: {stated.train.images} there, {images} here")
-    if differing:
+    if differing := list(unlike(name, stated, config)):
         raise UserError(
             f"out: {folder.path} holds a student of other settings; choose another --out, or "
             "remove it\n" + "\n".join(f"  {line}" for line in differing)
         )
-    return seen_of(newest) >= size * math.ceil(images / size) and folder.pipeline.exists()
+    size = stated.train.batch_size
+    end = size * math.ceil(stated.train.images / size)
+    if newest is not None and seen_of(newest) >= end:
+        lines = Scores(folder.path).all()
+        ended |= bool(lines) and lines[-1]["images"] >= end  # else a kill came before its score
+    return ended and folder.pipeline.exists()
+
+
+def unlike(name: RowName, stated: NitroConfig, wanted: NitroConfig) -> list[str]:
+    """What of ``stated`` is not as ``wanted`` for row ``name``, a line each."""
+    free = ("reuse", *(SECOND_STAGE if name in REGRESSIONS else ()))
+    wanted = wanted.model_copy(update={field: getattr(stated, field) for field in free})
+    score = wanted.score.model_copy(update={"collapse": stated.score.collapse})
+    differing = list(differences(stated, wanted.model_copy(update={"score": score})))
+    for field in DECIDING:
+        there, here = getattr(stated.train, field), getattr(wanted.train, field)
+        if there != here:
+            differing.append(f"train.{field}: {there} there, {here} here")
+    return differing

@@ -1,8 +1,8 @@
 """Discriminator heads as stacked parameters: any subset of a pool is an index.
 
 A head reads one feature map of the frozen teacher: a linear reduction of the channels, then
-convolutions of 4x4 and stride 2, each with GroupNorm and SiLU (NitroFusion, Chen et al. 2024, sec.
-3), then a linear map to one logit a place. The paper states neither the reduction nor how a head
+convolutions of 4x4 and stride 2, each with GroupNorm and SiLU (NitroFusion, Chen et al. 2024),
+then a linear map to one logit a place. The paper states neither the reduction nor how a head
 ends; a logit a place, averaged by the loss, keeps the same head usable for every size of map.
 """
 

@@ -110,7 +110,8 @@ class Adversarial:
         y = (y if self.labels is None else self.labels[y]).to(self.device)
         if "noise" in batch:
             return real, cast(PairSample, batch)["noise"].to(self.device), y
-        real = real if self.encode is None else self.encode(real)
+        with torch.autocast(self.device.type, enabled=False):  # a VAE computes in fp32
+            real = real if self.encode is None else self.encode(real)
         return real, self._noise("start", numbers, real), y
 
     def _noise(self, stream: str, numbers: list[int], like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The dynamic pool of discriminator heads (NitroFusion, Chen et al. 2024, sec. 3.2).
+"""The dynamic pool of discriminator heads (NitroFusion, Chen et al. 2024).
 
 The pool is cut into compartments, by noise level first, then by type of head and by tap. An
 iteration draws a level and from each of its compartments some heads, which are trained and put

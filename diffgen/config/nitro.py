@@ -51,7 +51,7 @@ class NitroConfig(Section):
     pairs: PairsConfig = PairsConfig()
     """The teacher's images."""
     regression: RegressionConfig = RegressionConfig()
-    """First stage: the student learns the teacher's images from their noise."""
+    """Before the adversarial stage: the student learns the teacher's images from their noise."""
     reuse: Path | None = None
     """Another student's folder, of the same teacher, whose pairs and regression are taken over, of
     a regression of other settings or for other steps the pairs alone; none: both are made."""
@@ -71,18 +71,18 @@ class NitroConfig(Section):
     steps: Annotated[Literal[1, 2, 4], ReadNumber] = 4
     """Most steps the student shall draw with: it is trained for 1, then for 2 too, then for 4."""
     one_step: float = Field(default=0.5, gt=0, le=1)
-    """Share of the second stage that trains one step alone; of the rest, each further number of
-    steps joins after an equal part [0 to 1]."""
+    """Share of the adversarial stage that trains one step alone; each further number of steps joins
+    after an equal part of the rest [0 to 1]."""
     optimizer: Annotated[
         StudentAdamWConfig | MuonConfig, Field(discriminator="kind"), default_kind("adamw")
     ] = StudentAdamWConfig()
-    """Optimiser of the student in the second stage."""
+    """Optimiser of the student in the adversarial stage."""
     schedule: ScheduleConfig = ScheduleConfig()
     """Learning rate over time."""
     ema: ConstantEMAConfig = ConstantEMAConfig()
     """Averaged weights."""
     train: StudentLoopConfig = StudentLoopConfig()
-    """Adversarial training loop, the second stage."""
+    """Loop of the adversarial stage."""
     score: ScoreConfig = ScoreConfig()
     """Scores of the checkpoints."""
     device: Device = "auto"

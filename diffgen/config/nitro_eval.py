@@ -49,17 +49,17 @@ class NitroEvalConfig(NitroConfig, ScoringConfig):
 
     rows: list[RowName] = Field(default=list(ROWS))
     """Rows of the table, separated by commas. Without training: teacher, and plain, the teacher in
-    1, 2 and 4 steps. regression: the first stage alone. student: the whole training. All others
+    1, 2 and 4 steps. regression: that stage alone. student: the whole training. All others
     are one-step students of ablation_images: pool, as the options say; fixed, one head for each
     type and tap, never begun anew; refresh_0, refresh_1 and refresh_5, heads begun anew with
     probability 0, 0.01 and 0.05; no_local; no_unconditional; linear, hinge and softplus, the
     adversarial loss; rows that would be as pool are left out. At last regression_longer: in place
-    of their second stage as many images more of the first."""
+    of their adversarial stage as many images more of the regression."""
     seeds: list[Seed] = Field(default=[0, 1, 2])
-    """Seeds of the second stage of student, pool, fixed, refresh_0 and refresh_1, separated by
+    """Seeds of the adversarial stage of student, pool, fixed, refresh_0 and refresh_1, separated by
     commas; all other students have the first one alone."""
     ablation_images: int = Field(default=12_800, ge=1)
-    """Length of the second stage of the other students [images seen]."""
+    """Length of the adversarial stage of the other students [images seen]."""
     teacher_steps: int = Field(default=50, ge=1)
     """Steps of the row teacher [count]."""
     num_images: int = Field(default=2_000, ge=8)

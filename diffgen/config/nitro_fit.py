@@ -26,14 +26,17 @@ def pair_problems(pairs: PairsConfig, source: Source) -> Iterator[str]:
     """Complaints about how the teacher is drawn."""
     for problem in position_problems(source, pairs):
         yield f"pairs.{problem}"
-    yield from solver_problems(
-        "pairs.", pairs.scheduler, pairs.steps, pairs.time_shift, source.process
-    )
     if pairs.scheduler in ("ddpm", "lcm"):
+        quiet = [one for one in source.process.schedulers if one not in ("ddpm", "lcm")]
         yield (
             f"pairs.scheduler: {pairs.scheduler} adds noise on the way, but images must "
-            "follow from the noise they begin with"
+            f"follow from the noise they begin with; use {', '.join(quiet)}"
         )
+    else:
+        for problem in solver_problems(
+            "pairs.", pairs.scheduler, pairs.steps, pairs.time_shift, source.process
+        ):
+            yield problem.replace(", lcm", "").replace(", ddpm", "")
     for problem in guidance_problems(pairs, source, []):
         yield f"pairs.{problem}"
 

@@ -133,4 +133,4 @@ class ScoreConfig(Section):
     """Network whose features are compared."""
     collapse: float = Field(default=0.5, ge=0, lt=1)
     """Stop where the variance of the images within a class falls below this share of what it was
-    at the beginning of the second stage, or rises above the inverse; 0: never."""
+    at the beginning of the adversarial stage, or rises above the inverse; 0: never."""

@@ -5,19 +5,25 @@ Only x0 is stored. The noise of pair k is a function of (seed, k), as every imag
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffgen.data.order import Sample, TrainingData
+from diffgen.errors import UserError
 from diffgen.group import cut
 from diffgen.metrics.shards import Shards
 from diffgen.seeding import image_noise, stream_seed
 
-SHARD = 512
-"""Pairs of a file, at most [count]."""
+SHORTEST, LONGEST = 64, 512
+
+
+def shard_size(count: int) -> int:
+    """Pairs of a file: a kill while they are drawn costs so many."""
+    return min(LONGEST, max(SHORTEST, count // 128))
 
 
 def pair_seed(seed: int) -> int:
@@ -43,8 +49,7 @@ class Pairs:
         """x0 (C, h, w) fp32 as the model sees it, and the class that was asked for."""
         shard, place = divmod(index, self.shards.size)
         if shard not in self._open:  # a file is mapped, not read
-            file = self.shards.file(self.shards.ranges[shard])
-            self._open[shard] = safe_open(file, "pt").get_slice("x0")
+            self._open[shard] = _checked(self.shards.file(self.shards.ranges[shard]))
         return self._open[shard][place], self.label(index)
 
     def label(self, index: int) -> int:
@@ -64,6 +69,27 @@ class Pairs:
     def __getstate__(self) -> dict[str, Any]:
         """Without open files, which another process opens anew."""
         return {**self.__dict__, "_open": {}}
+
+
+def _checked(file: Path) -> Any:
+    """The x0 of a file, read once to see that they are those that were written.
+
+    Raises:
+        UserError: they are not: students would learn from anything.
+    """
+    try:
+        stored = safe_open(file, "pt")
+        sound = torch.equal(checksum(stored.get_tensor("x0")), stored.get_tensor("checksum"))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"pairs: {file} cannot be read: {error}") from None
+    if not sound:
+        raise UserError(f"pairs: {file} is damaged; remove it, and the same command draws it again")
+    return stored.get_slice("x0")
+
+
+def checksum(x0: Tensor) -> Tensor:
+    """The sum of all values' bits, 0-d int64."""
+    return x0.contiguous().view(torch.int32).sum(dtype=torch.int64)
 
 
 class PairSample(Sample, total=False):
@@ -103,5 +129,6 @@ def make_pairs(
         draw([numbers[k] for k in places], labels[places.start : places.stop]).cpu()
         for places in cut(len(numbers), batch_size)
     ]
-    stored = {"x0": torch.cat(drawn).float(), "labels": labels}
+    x0 = torch.cat(drawn).float()
+    stored = {"x0": x0, "labels": labels, "checksum": checksum(x0)}
     pairs.shards.write(range(numbers[0], numbers[-1] + 1), stored)

@@ -43,7 +43,7 @@ class RunFolder:
             UserError: it holds another run (every differing field is named), or cannot be made.
         """
         begun = any(self.path.glob("checkpoints/images-*")) or any(
-            self.path.glob("regression/checkpoints/images-*")  # a student's first stage
+            self.path.glob("regression/checkpoints/images-*")  # of a student
         )
         if self.config.exists() and begun:
             differing = list(differences(load(type(config), self.config), config))

@@ -32,7 +32,7 @@ class Killed(BaseException):
 def _small_files():
     """Four files of pairs instead of one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "SHARD", 32)
+        patch.setattr(drawing, "shard_size", lambda count: 32)
         yield
 
 

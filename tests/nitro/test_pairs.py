@@ -4,10 +4,11 @@ import pickle
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from diffgen.data.loader import load_batches
 from diffgen.data.order import BatchNumbers, TrainingData
+from diffgen.errors import UserError
 from diffgen.metrics.shards import Shards
 from diffgen.nitro.pairs import PairData, Pairs, make_pairs, pair_seed
 from tests.tiny import NAMES, build
@@ -86,10 +87,10 @@ def test_a_missing_or_damaged_file_alone_is_drawn_again(pairs, drawn):
             assert file == files[1] or file.stat().st_mtime_ns == time
 
 
-def test_files_hold_x0_and_labels_alone(pairs):
+def test_files_hold_x0_labels_and_a_checksum(pairs):
     stored = load_file(pairs.shards.file(range(8, 10)))
     assert {name: tuple(v.shape) for name, v in stored.items()} == {
-        **{"x0": (2, 3, 8, 8), "labels": (2,)}
+        **{"x0": (2, 3, 8, 8), "labels": (2,), "checksum": ()}
     }
     assert stored["x0"].dtype == torch.float32
     assert stored["labels"].tolist() == [2, 0]
@@ -130,3 +131,16 @@ class TestPairData:
         found = torch.cat([batch["image"] for batch in batches])
         expected = torch.stack([pairs[k][0] for k in range(COUNT)])
         assert {x.sum().item() for x in found} == {x.sum().item() for x in expected}
+
+
+def test_pairs_that_were_changed_on_the_disk_are_refused(tmp_path):
+    pairs = Pairs(Shards(tmp_path, 8, 4), (), 2, seed=0)
+    for numbers in pairs.shards.ranges:
+        make_pairs(pairs, numbers, lambda chosen, y: torch.randn(len(chosen), 3, 4, 4), 4)
+    file = pairs.shards.file(pairs.shards.ranges[1])
+    stored = load_file(file)
+    stored["x0"][2, 1] += 1
+    save_file(stored, file)
+    pairs[3]
+    with pytest.raises(UserError, match=r"damaged; remove it"):
+        pairs[4]

@@ -1,4 +1,4 @@
-"""The second stage: the student against heads on its frozen teacher."""
+"""The adversarial stage: the student against heads on its frozen teacher."""
 
 import math
 from collections.abc import Callable
@@ -78,6 +78,7 @@ def train_student(
         remedy="lower --optimizer rates in a new --out, with --reuse of this one, may help",
     ).run()
     if group.main:
+        preview(state)
         report(distilling)
 
 

@@ -102,7 +102,7 @@ def distil(distilling: Distillation) -> None:
 
 
 def regress(distilling: Distillation, pairs: Pairs) -> DiT:
-    """The first stage; the student with its averaged weights."""
+    """The regression; the student with its averaged weights."""
     config, group = distilling.config.regression, distilling.group
     folder = RunFolder(distilling.folder.path / "regression")
     data = PairData(pairs, distilling.config.seed)

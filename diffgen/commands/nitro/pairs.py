@@ -22,7 +22,7 @@ from diffgen.errors import UserError
 from diffgen.files import link_folder, write_folder, write_json
 from diffgen.guidance.build import build_rule
 from diffgen.metrics.shards import Shards
-from diffgen.nitro.pairs import SHARD, Pairs, make_pairs, pair_seed
+from diffgen.nitro.pairs import Pairs, make_pairs, pair_seed, shard_size
 from diffgen.sampling.batches import set_up
 from diffgen.signals import Interrupted
 from diffgen.training.run_folder import FREE_IN_TRAIN
@@ -101,7 +101,7 @@ def opened(distilling: Distillation, place: Path) -> Pairs:
     facts = read_json(file, "out", f"{file} is missing")
     pipe = distilling.pipe
     names, count = tuple(pipe.config.class_names), pipe.transformer.num_classes
-    shards = Shards(place, facts["count"], SHARD)
+    shards = Shards(place, facts["count"], shard_size(facts["count"]))
     return Pairs(shards, names, count, facts["seed"])
 
 

@@ -4,7 +4,10 @@ import shlex
 
 from diffgen.commands.nitro.distillation import Distillation
 from diffgen.commands.nitro.scores import Scores
+from diffgen.config.command_line import load
+from diffgen.config.evaluate import DRAWN
 from diffgen.config.places import run_folder
+from diffgen.config.train import TrainConfig
 
 
 def report(distilling: Distillation) -> None:
@@ -20,7 +23,9 @@ def report(distilling: Distillation) -> None:
         mark = "  in pipeline/" if line == best else ""
         print(f"{line['images']:14,}{fids} {line['diversity']:10.2f}{mark}")
     student = shlex.quote(str(distilling.folder.path))
-    print(f"\nnext\n  python sample/generate.py {student} --steps {counts[-1]}")
+    drawn = shlex.quote(f"samples/{distilling.folder.path.name}")
+    print(f"\nnext\n  python sample/generate.py {student} --out {drawn}")
     run = run_folder(distilling.source)
-    if run is not None:
-        print(f"  python eval/evaluate.py {student} --reference ...  # as {run} was scored")
+    kind = load(TrainConfig, run / "config.yaml").data.kind if run else None
+    reference = kind if kind in DRAWN else "DIR"
+    print(f"  python eval/evaluate.py {student} --reference {reference}")

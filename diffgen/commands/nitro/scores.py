@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffgen.commands.nitro.distillation import Distillation
 from diffgen.commands.nitro.sheet import pictures
+from diffgen.errors import UserError
 from diffgen.files import write_file
 from diffgen.metrics.extractor import Extractor, load_extractor
 from diffgen.metrics.frechet import frechet_distance
@@ -104,9 +105,16 @@ class Scores:
         self.file = student / "scores.jsonl"
 
     def all(self) -> list[dict[str, Any]]:
-        """The lines."""
+        """The lines.
+
+        Raises:
+            UserError: one is damaged.
+        """
         text = self.file.read_text("utf-8") if self.file.exists() else ""
-        return [json.loads(line) for line in text.splitlines()]
+        try:
+            return [json.loads(line) for line in text.splitlines()]
+        except json.JSONDecodeError as error:
+            raise UserError(f"out: {self.file} is damaged ({error}); mend or remove it") from None
 
     def cut(self, seen: int) -> None:
         """Drop the lines beyond ``seen`` images."""

@@ -26,7 +26,7 @@ CLAIM = (
     "most {worse:g} times their own in one."
 )
 NULL = (
-    "One step stays further behind the teacher; or the second stage adds nothing to the "
+    "One step stays further behind the teacher; or the adversarial stage adds nothing to the "
     "regression; or the teacher itself in as few steps is as good; or further steps do harm."
 )
 
@@ -69,8 +69,8 @@ def _portable(value: Any) -> Any:
 def remarks(found: Mapping[str, Any]) -> Iterator[str]:
     """What a reader must know beside the verdict."""
     yield (
-        "One teacher, one set of pairs and one regression: seeds are of the second stage alone, "
-        "and intervals say nothing of other teachers."
+        "One teacher, one set of pairs and one regression: seeds are of the adversarial stage "
+        "alone, and intervals say nothing of other teachers."
     )
     yield (
         "Value i of every row, counted from 0, is of images drawn from the noise of seed + i, and "

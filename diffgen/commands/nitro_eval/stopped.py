@@ -21,7 +21,7 @@ def note(student: Path, error: DivergedError) -> None:
     """Keep that the training of ``student`` ended so.
 
     Raises:
-        DivergedError: it was its first stage, so that there is no student at all.
+        DivergedError: it was its regression, so that there is no student at all.
     """
     if not (student / "pipeline").exists():
         raise error

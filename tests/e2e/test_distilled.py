@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from diffgen import DiffGenPipeline
-from diffgen.cli import main
 from diffgen.data.shapes import CLASS_NAMES
 from diffgen.sampling.schedulers import build_scheduler
 from tests.e2e.refused import check_refused
@@ -45,22 +44,6 @@ def place(tmp_path_factory):
     save(folder / "tuned", perturbed(model(), 2))
     save(folder / "wide", model(hidden_size=48))
     return folder
-
-
-@pytest.fixture
-def run(place, capfd, monkeypatch):
-    """Run ``diffgen VERB ...`` in ``place``, in this process; what it said."""
-    monkeypatch.chdir(place)
-
-    def verb(*argv: str, expect: int = 0) -> str:
-        capfd.readouterr()
-        code = main(list(argv))
-        said = capfd.readouterr()
-        assert code == expect, said.err[-3000:]
-        assert "Traceback" not in said.err
-        return said.out if expect == 0 else said.err
-
-    return verb
 
 
 def drawn_with(file: Path) -> tuple:

@@ -160,10 +160,14 @@ def test_a_file_of_pairs_that_is_lost_is_drawn_again_alone(work, whole, tmp_path
 
 
 def test_a_finished_distillation_computes_nothing_again(work, whole, capsys):
-    before = {file: file.stat().st_mtime_ns for file in whole.rglob("*.safetensors")}
+    def written() -> dict:
+        files = [*whole.rglob("*.safetensors"), *whole.rglob("*.png")]
+        return {file: file.stat().st_mtime_ns for file in files}
+
+    before = written()
     assert len(before) > 10
     nitro(work / "tiny")
-    assert {file: file.stat().st_mtime_ns for file in whole.rglob("*.safetensors")} == before
+    assert written() == before
     said = capsys.readouterr().out
     assert "in pipeline/" in said
     assert f"python sample/generate.py {whole} --out samples/{whole.name}" in said

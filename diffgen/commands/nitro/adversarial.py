@@ -11,7 +11,7 @@ from diffgen.commands.nitro.distillation import Distillation
 from diffgen.commands.nitro.judge import Judge
 from diffgen.commands.nitro.real import RealData
 from diffgen.commands.nitro.report import report
-from diffgen.commands.nitro.sheet import draw_sheet
+from diffgen.commands.nitro.sheet import previewer
 from diffgen.metrics.extractor import Extractor
 from diffgen.models.dit import DiT
 from diffgen.nitro.features import Backbone, crop_side, spread_taps
@@ -20,7 +20,6 @@ from diffgen.nitro.objective import Adversarial
 from diffgen.nitro.pairs import PairData, Pairs
 from diffgen.nitro.pool import Compartments, Pool, head_types
 from diffgen.nitro.turn import Turns
-from diffgen.training.checkpoint import TrainingState
 from diffgen.training.loop import Hooks, Loop
 
 
@@ -39,14 +38,10 @@ def train_student(
         extractor: that scores, on the main process.
     """
     config, group, folder = distilling.config, distilling.group, distilling.folder
-
-    def preview(state: TrainingState) -> None:
-        pipe = distilling.pipeline(averaged, state.ema.preview.weights, config.counts)
-        draw_sheet(distilling, pairs, pipe, folder.samples / f"images-{state.seen:09d}.png")
-
     with group.together():
         data = real.samples if real else PairData(pairs, config.seed)
         averaged = distilling.student()
+        preview = previewer(distilling, pairs, averaged, folder.samples)
         objective = build_objective(distilling, real.labels if real else None)
         state = begin_state(
             config,

@@ -13,7 +13,7 @@ from diffgen.commands.nitro.origin import check_origin, note_origin
 from diffgen.commands.nitro.pairs import prepare_pairs, take_over
 from diffgen.commands.nitro.real import real_data
 from diffgen.commands.nitro.scores import extractor_of
-from diffgen.commands.nitro.sheet import draw_sheet
+from diffgen.commands.nitro.sheet import previewer
 from diffgen.config.guidance import AutoGuidanceConfig
 from diffgen.config.nitro import NitroConfig
 from diffgen.config.source import Source, resolve
@@ -26,7 +26,6 @@ from diffgen.models.dit import DiT
 from diffgen.nitro.objective import Regression
 from diffgen.nitro.pairs import PairData, Pairs
 from diffgen.signals import Interrupted
-from diffgen.training.checkpoint import TrainingState
 from diffgen.training.loop import Hooks, Loop
 from diffgen.training.run_folder import RunFolder
 
@@ -114,10 +113,6 @@ def regress(distilling: Distillation, pairs: Pairs) -> DiT:
         averaged = distilling.student()
     before, counts = state.seen, distilling.config.counts
 
-    def preview(state: TrainingState) -> None:
-        pipe = distilling.pipeline(averaged, state.ema.preview.weights, counts)
-        draw_sheet(distilling, pairs, pipe, folder.samples / f"images-{state.seen:09d}.png")
-
     Loop(
         settings=config.train,
         accelerator=distilling.accelerator,
@@ -129,7 +124,7 @@ def regress(distilling: Distillation, pairs: Pairs) -> DiT:
         ),
         state=state,
         folder=folder,
-        hooks=Hooks(sample=preview),
+        hooks=Hooks(sample=previewer(distilling, pairs, averaged, folder.samples)),
         remedy="lower --regression.optimizer rates in a new --out may help",
     ).run()
     pipe = distilling.pipeline(averaged, state.ema.preview.weights, counts)

@@ -22,6 +22,11 @@ class Verb(NamedTuple):
 
 
 VERBS = {
+    "prepare": Verb(
+        "diffgen.config.prepare:PrepareConfig",
+        "diffgen.commands.prepare:prepare",
+        "encode images to latents once, to train on",
+    ),
     "train": Verb("diffgen.config.train:TrainConfig", "diffgen.commands.train:train", "train"),
     "lacon": Verb(
         "diffgen.config.lacon:LaconConfig",
@@ -37,6 +42,16 @@ VERBS = {
         "diffgen.config.nitro:NitroConfig",
         "diffgen.commands.nitro.command:nitro",
         "distil a model into one that draws in a single step",
+    ),
+    "ema": Verb(
+        "diffgen.config.ema_after:EMAAfterConfig",
+        "diffgen.commands.ema_after:ema_after",
+        "rebuild averaged weights of another width",
+    ),
+    "status": Verb(
+        "diffgen.config.status:StatusConfig",
+        "diffgen.commands.status:status",
+        "tell where a run stands",
     ),
     "sample": Verb(
         "diffgen.config.sample:SampleConfig", "diffgen.commands.sample:sample", "draw images"

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -111,6 +112,19 @@ def write_json(target: Path, content: Any) -> None:
     write_file(target, lambda path: path.write_text(text, encoding="utf-8"))
 
 
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _leave_locks() -> None:
+    """A forked process holds none: it may outlive a killed command by seconds."""
+    for file in list(_locks):
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks)
+
+
 @contextmanager
 def locked(folder: Path, name: str = ".lock", wait: bool = False) -> Iterator[None]:
     """Keep a second command on this machine out of ``folder``, which is made.
@@ -130,6 +144,7 @@ def locked(folder: Path, name: str = ".lock", wait: bool = False) -> Iterator[No
     except OSError as error:
         raise UserError(f"out: {folder / name} cannot be written: {error}") from None
     with file:
+        _locks.add(file)
         try:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

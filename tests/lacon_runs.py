@@ -1,6 +1,5 @@
 """Run folders of tiny models with random weights, and short trainings of aligners for them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +60,6 @@ def settings(run: Path, **changes: Any) -> LaconConfig:
     for section, fields in changes.items():
         base[section] = {**base.get(section, {}), **fields} if isinstance(fields, dict) else fields
     return LaconConfig.model_validate(base)
-
-
-def lines(out: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without what a clock measured."""
-    found = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in found]
 
 
 def tensors(out: Path) -> dict[str, Tensor]:

@@ -8,14 +8,17 @@ from accelerate.utils import ProjectConfiguration
 from torch import nn
 
 from diffgen.config.beside import BesideConfig
+from diffgen.config.loop import LoopConfig
 from diffgen.config.nitro import NitroConfig
 from diffgen.config.nitro_stages import RegressionConfig
 from diffgen.config.sampling import Device
 from diffgen.config.track import Tracker
-from diffgen.config.train import LoopConfig, TrainConfig
+from diffgen.config.train import TrainConfig
 from diffgen.device import chosen_device
 from diffgen.errors import UserError
-from diffgen.training.checkpoint import Checkpoints, TrainingState
+from diffgen.group import ALONE, Group
+from diffgen.training.checkpoint import TrainingState
+from diffgen.training.checkpoints import Checkpoints
 from diffgen.training.ema import EMA
 from diffgen.training.optimizers import build_optimizers, build_schedules
 from diffgen.training.run_folder import RunFolder
@@ -64,10 +67,25 @@ def begin_state(
     Raises:
         UserError: the checkpoint cannot be read, or is one of other images.
     """
+    state = fresh_state(config, model, accelerator, class_names, num_images, others)
+    resume_state(state, accelerator, folder)
+    return state
+
+
+def fresh_state(
+    config: TrainConfig | BesideConfig | NitroConfig | RegressionConfig,
+    model: nn.Module,
+    accelerator: Accelerator,
+    class_names: tuple[str, ...],
+    num_images: int | None,
+    others: Mapping[str, nn.Module] | None = None,
+    sharded: bool = False,
+) -> TrainingState:
+    """Averages, optimisers and schedules of ``model`` at its beginning; see ``begin_state``."""
     model.to(accelerator.device)
     optimizers = build_optimizers(config.optimizer, model)
     loop = config.train
-    state = TrainingState(
+    return TrainingState(
         model=model,
         ema=EMA(config.ema, model),
         optimizers=optimizers,
@@ -75,11 +93,23 @@ def begin_state(
         others=others or {},
         class_names=class_names,
         num_images=num_images,
+        sharded=sharded,
     )
-    newest = Checkpoints(folder.path, loop.keep_checkpoints).newest()
+
+
+def resume_state(
+    state: TrainingState, accelerator: Accelerator, folder: RunFolder, group: Group = ALONE
+) -> None:
+    """Go on from the newest checkpoint, if there is one; of a sharded model all must call it.
+
+    The log is cut back to where the training goes on.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or is one of other images.
+    """
+    newest = Checkpoints(folder.path).newest()
     if newest is not None:
-        state.load(newest)
+        state.load(newest, group)
         accelerator.print(f"resuming {folder.path} at {state.seen:,} images seen")
     if accelerator.is_main_process:
         folder.cut_log(state.seen)
-    return state

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from diffgen.commands.ema_after import average_digest, put_average
 from diffgen.commands.guide import load_together
 from diffgen.commands.left_out import tell_not_scored
-from diffgen.commands.load import Loaded
+from diffgen.commands.load import CHANGED, Loaded
 from diffgen.commands.parts import Parts
 from diffgen.commands.real_images import Part
 from diffgen.commands.real_sets import open_reference
@@ -13,7 +14,7 @@ from diffgen.config.evaluate import DRAWN, EvaluateConfig
 from diffgen.config.networks import NetworksConfig
 from diffgen.data.images import StoredImages
 from diffgen.device import chosen_device
-from diffgen.errors import UserError
+from diffgen.errors import SharedError, UserError
 from diffgen.group import Group
 from diffgen.metrics.extractor import load_extractor
 from diffgen.metrics.read import Extractors, Reading, read
@@ -59,12 +60,30 @@ class Bench:
             self.reference.check(config, self.extractors)
         self.parts = Parts(parts, self.extractors)
         self._loaded: Loaded | None = None
+        self._averaged: Loaded | None = None
         self._real: tuple[Reading | None, Reading | None] | None = None
 
     def model(self, config: EvaluateConfig) -> Loaded:
-        """The model, with the guide that ``config`` asks for; it is loaded once."""
+        """The model, with the guide and the averaged weights that ``config`` asks for.
+
+        It is loaded once; of several averages it holds the one that was asked for last.
+        """
         self._loaded = load_together(self.group, config, self._loaded)
-        return self._loaded
+        if config.ema is None:
+            return self._loaded
+        return self._with_average(self._loaded, Path(config.source), config.ema[0])
+
+    def _with_average(self, loaded: Loaded, run: Path, width: float) -> Loaded:
+        there = self._averaged
+        if there is not None and there.average is not None and there.average.width == width:
+            return there._replace(guide=loaded.guide, guide_weights=loaded.guide_weights)
+        with self.group.together():
+            average = put_average(loaded.pipe, run, width, None, "ema")
+            weights = average_digest(loaded.weights, run, average)
+        if len(set(self.group.everyones(weights))) > 1:  # a training may have stored another
+            raise SharedError(CHANGED.format(run))
+        self._averaged = loaded._replace(weights=weights, average=average)
+        return self._averaged
 
     def counted(self, available: int | None = None) -> int:
         """Images to score: as many as asked for, as there are, and as the floor has.

@@ -26,7 +26,8 @@ from diffgen.lacon.training import MappedData, model_labels
 from diffgen.models.vae import LatentSpace
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.signals import Interrupted
-from diffgen.training.checkpoint import Checkpoints, TrainingState
+from diffgen.training.checkpoint import TrainingState
+from diffgen.training.checkpoints import Checkpoints
 from diffgen.training.loop import Hooks, Loop
 from diffgen.training.run_folder import RunFolder
 
@@ -142,7 +143,7 @@ def open_folder(
         UserError: it holds another's; what differs is named.
     """
     file = folder.path / "origin.json"
-    newest = Checkpoints(folder.path, settled.config.train.keep_checkpoints).newest()
+    newest = Checkpoints(folder.path).newest()
     if newest is not None:
         missing = f"{file} is gone, which tells what {newest} was trained on"
         if read_json(file, "out", missing).get("backbone") != backbone:

@@ -1,7 +1,7 @@
 """``eval``: score a model, a folder of images or an ``.npz`` against held-out real images."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,8 @@ from torch import Tensor
 from diffgen.commands.bench import Bench
 from diffgen.commands.drawing import Plan, read_drawn
 from diffgen.commands.drawn_classes import FIXED, classes_to_draw
+from diffgen.commands.ema_after import Average
+from diffgen.commands.ema_widths import width_table
 from diffgen.commands.left_out import tell_not_scored
 from diffgen.commands.parts import Parts, held, versions
 from diffgen.commands.real_images import Part
@@ -49,6 +51,8 @@ class Readings:
     """Digest of the model's weights; None: the images were not drawn."""
     guide_weights: str | None = None
     """Of the weaker model's that guided it; None: there was none."""
+    average: Average | None = None
+    """Which average of its run the weights are; None: the model's own."""
     left_out: tuple[str, ...] = ()
     """Damaged files of the source, a line each."""
 
@@ -73,22 +77,20 @@ def evaluate(
         size = config.picture_size()
         parts = parts_folder(config, size)
     with held(parts, group):
+        every = config.each()
         with group.together():
-            if group.main and config.save is not None:
-                claim(config.save, parts.name)
+            for one in every if group.main else ():
+                if one.save is not None:
+                    claim(one.save, parts.name)
         bench = Bench(config, group, parts, size, real)
-        scored = score_on(bench, config, parts)
-        with group.together():
-            if group.main:
-                print(scored.text)
-                target = save(scored.content, config.out, config.target(bench.size))
-                print(f"saved as {target}")
-                if config.report is not None:
-                    from diffgen.commands.evaluation_report import write_report  # loads matplotlib
-
-                    seen, part = scored.readings, bench.reference.images
-                    write_report(config.report, scored.content, seen.images, seen.reference, part)
-                    print(f"report {config.report}")
+        saved: dict[Path, dict[str, Any]] = {}
+        for one in every:
+            scored = score_on(bench, one, parts)
+            with group.together():
+                if group.main:
+                    saved[write(scored, one, bench)] = scored.content
+        if group.main and len(saved) > 1:
+            print("\n".join(width_table(saved)))
     group.leave()
 
 
@@ -111,12 +113,26 @@ class Scored(NamedTuple):
     """What was compared."""
 
 
+def write(scored: Scored, config: EvaluateConfig, bench: Bench) -> Path:
+    """Print the table, save the figures and, where it is asked for, the report; the JSON file."""
+    print(scored.text)
+    target = save(scored.content, config.out, config.target(bench.size))
+    print(f"saved as {target}")
+    if config.report is not None:
+        from diffgen.commands.evaluation_report import write_report  # loads matplotlib
+
+        seen, part = scored.readings, bench.reference.images
+        write_report(config.report, scored.content, seen.images, seen.reference, part)
+        print(f"report {config.report}")
+    return target
+
+
 def score_on(bench: Bench, config: EvaluateConfig, parts: Path, plan: Plan | None = None) -> Scored:
     """Score on what is open already; every process of the bench's group must call it.
 
     Args:
         bench: reference, extractors and model.
-        config: that of the bench, but for guidance, steps and seed.
+        config: that of the bench, but for guidance, steps, seed and the width of an average.
         parts: folder for what is seen of the images.
         plan: of images that are drawn; None: of the classes that ``config`` asks for, free.
 
@@ -180,7 +196,7 @@ class Evaluation:
             *classes_to_draw(config, bench.reference.images, real, names, count)
         )
         images = read_drawn(bench, config, plan, self.parts, "images", range(count))
-        weights = loaded.weights, loaded.guide_weights
+        weights = loaded.weights, loaded.guide_weights, loaded.average
         return Readings(images, real, floor, plan.rule, torch.arange(count), *weights)
 
     def scored(self, readings: Readings) -> tuple[dict[str, Any], str]:
@@ -211,6 +227,7 @@ class Evaluation:
             "profile": config.profile,
             "weights": readings.weights,
             "guide_weights": readings.guide_weights,
+            "average": readings.average and asdict(readings.average),
             **report.content(),
             "counts": counts,
             "size": bench.size,
@@ -227,7 +244,7 @@ class Evaluation:
             "processes": bench.group.world,
             "versions": versions(),
         }
-        return content, self._text(report, counts, readings.labels)
+        return content, self._text(report, counts, readings)
 
     def _too_few(self, count: int) -> Iterator[str]:
         """Warnings that there are fewer images than asked for, or than a profile is of."""
@@ -246,7 +263,7 @@ class Evaluation:
                     "do not set them beside published ones"
                 )
 
-    def _text(self, report: Report, counts: dict[str, int], labels: str) -> str:
+    def _text(self, report: Report, counts: dict[str, int], readings: Readings) -> str:
         config = self.config
         against = f"{counts['reference']} real ones" if counts["reference"] else config.reference
         profile = f"profile {config.profile}, " if config.profile else ""
@@ -254,7 +271,8 @@ class Evaluation:
             [
                 f"\n{config.source} at {self.bench.size}: {profile}{counts['images']} images "
                 f"against {against}",
-                f"labels: {labels}",
+                *([readings.average.told()] if readings.average else []),
+                f"labels: {readings.labels}",
                 table(report),
             ]
         )

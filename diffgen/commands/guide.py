@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from diffgen.commands.digests import guide_digest, guide_snapshots
+from diffgen.commands.ema_after import put_in
 from diffgen.commands.load import CHANGED, Loaded, load_pipeline
 from diffgen.config.command_line import load
 from diffgen.config.ema import PowerEMAConfig
@@ -82,8 +83,4 @@ def _put_back(loaded: Loaded, guidance: AutoGuidanceConfig, snapshots: list[Path
     wanted = Profile(width, int(snapshots[-1].stem))
     field = f"guidance.guide_{'images' if guidance.guide_ema is None else 'ema'}"
     weights = rebuild(snapshots, ema, wanted, field)
-    with torch.no_grad():
-        for name, parameter in loaded.pipe.transformer.named_parameters():
-            if name not in weights or weights[name].shape != parameter.shape:
-                raise UserError(f"{field}: {snapshots[-1].parent} is of another model: see {name}")
-            parameter.copy_(weights[name])
+    put_in(loaded.pipe, weights, snapshots[-1].parent, field)

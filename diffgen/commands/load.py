@@ -28,6 +28,8 @@ class Loaded(NamedTuple):
     """Digest of what decides its predictions; see ``digests.guide_digest``."""
     guide_named: Any = None
     """What tells it from other guides of this model."""
+    average: Any = None
+    """The ``ema_after.Average`` that was put into it; None: its own weights."""
 
 
 def load_pipeline(

@@ -15,6 +15,7 @@ from diffgen.config.source import beyond_range
 from diffgen.config.train import TrainConfig
 from diffgen.data.hub import HubStream
 from diffgen.data.images import StoredImages
+from diffgen.data.latents import Latents
 from diffgen.data.pixels import to_pil
 from diffgen.data.source import ImageSource
 from diffgen.errors import UserError
@@ -72,6 +73,10 @@ def score(config: TrainConfig, folder: RunFolder, images: ImageSource | HubStrea
     """
     from diffgen.commands.evaluate import evaluate
 
+    if isinstance(images, Latents):
+        raise UserError(
+            "prepared latents are no images to compare with; give eval/evaluate.py a --reference"
+        )
     if isinstance(images, HubStream):
         raise UserError("a stream has no held-out images; give eval/evaluate.py a --reference")
     stored = images if isinstance(images, StoredImages) else None

@@ -7,9 +7,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from diffgen.commands.begin_training import begin_state, open_accelerator
+from diffgen.commands.begin_training import fresh_state, open_accelerator, resume_state
 from diffgen.commands.export import Exporter
 from diffgen.commands.left_out import tell_left_out
+from diffgen.commands.measures import open_measures
 from diffgen.commands.report import draw_report
 from diffgen.config.base import parse_size, token_grid
 from diffgen.config.model import Attention
@@ -18,6 +19,7 @@ from diffgen.config.train import TrainConfig
 from diffgen.data.budget import cut_to_budget
 from diffgen.data.fit import Limits
 from diffgen.data.hub import HubStream
+from diffgen.data.latents import Latents
 from diffgen.data.order import TrainingData
 from diffgen.data.source import ImageSource, build_images
 from diffgen.device import chosen_device, on_cpu
@@ -25,16 +27,21 @@ from diffgen.errors import SharedError, UserError
 from diffgen.files import locked
 from diffgen.group import Group
 from diffgen.models.attention import chosen_backend
+from diffgen.models.compiled import compile_blocks
 from diffgen.models.dit import DiT
 from diffgen.processes import build_process
 from diffgen.sampling.preview import draw_preview
 from diffgen.signals import Interrupted
-from diffgen.training.checkpoint import Checkpoints, TrainingState
+from diffgen.training.align import Alignment, attach_projector, load_encoder
+from diffgen.training.checkpoint import TrainingState
+from diffgen.training.checkpoints import Checkpoints
 from diffgen.training.initialise import adopt_weights, moved_positions
 from diffgen.training.latents import Encoder, open_encoder
 from diffgen.training.loop import Hooks, Loop
 from diffgen.training.run_folder import RunFolder
+from diffgen.training.sharding import shard
 from diffgen.training.step import Objective
+from diffgen.training.throughput import open_throughput
 from diffgen.training.trackers import check_trackers, start_trackers
 from diffgen.training.trainable import choose_trainable
 
@@ -74,6 +81,8 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
     encode = open_encoder(config, group, accelerator.device, folder, data)
     height, width = parse_size(config.data.size)
     shape = encode.space.shape(height, width) if encode else (3, height, width)
+    side = config.model.patch_size if isinstance(images, Latents) else token
+    sharded = config.train.sharding == "full"
     with group.together():
         set_seed(config.seed)
         model = DiT.build(
@@ -83,18 +92,38 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
             sample_size=shape[1:],
             learned_variance=config.process.learned_variance,
         )
+        preview_model = copy.deepcopy(model).to(accelerator.device)
+        preview_model.attention = "auto"  # it draws in fp32, which varlen cannot
         packed = config.data.mixed_sizes and config.train.mixed == "packed"
         tell_attention(model.attention, packed, accelerator)
-        state = build_state(config, model, accelerator, folder, images.class_names, data.count)
-        exporter = Exporter(
-            config, folder, images.class_names[:num_classes], encode.space if encode else None
-        )
+        begin_model(config, model, accelerator, folder)
+        model.to(accelerator.device)
+        objective = build_objective(config, num_classes, accelerator.device, encode)
+        alignment = None
+        if config.align is not None:
+            encoder, features = load_encoder(config.align, accelerator.device)
+            attach_projector(model, config.align, features, config.seed)
+            alignment = Alignment(objective, model, encoder, config.align)
+    if sharded:
+        shard(model, accelerator.device, group.world, accelerator.mixed_precision == "bf16")
+    with group.together():
+        names = images.class_names
+        state = fresh_state(config, model, accelerator, names, data.count, sharded=sharded)
+    with group.together():
+        resume_state(state, accelerator, folder, group)
+    exporter = Exporter(
+        config, folder, images.class_names[:num_classes], encode.space if encode else None
+    )
+    averaged = state.whole(group.main)
+    with group.together():
         if group.main:
             start_trackers(config, accelerator, state.seen)
             if state.seen:  # a kill may have come between the checkpoint and its snapshot
-                exporter.snapshot(state)
-    preview_model = copy.deepcopy(model)
-    preview_model.attention = "auto"  # it draws in fp32, which varlen cannot
+                exporter.snapshot(averaged)
+    measures = open_measures(
+        config, group, objective, exporter, preview_model, names, size_limits(config, token)
+    )
+    throughput = open_throughput(config, preview_model, accelerator.device, group.world)
 
     def preview(state: TrainingState) -> None:
         pipe = exporter.pipeline(preview_model, state.ema.preview.weights)
@@ -109,16 +138,18 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
         accelerator=accelerator,
         group=group,
         data=data,
-        model=accelerator.prepare(model),
-        objective=build_objective(config, num_classes, accelerator.device, encode),
+        model=model if sharded else accelerator.prepare(model),
+        objective=alignment or objective,
         state=state,
         folder=folder,
-        hooks=Hooks(sample=preview, checkpoint=checkpoint),
-        cut=lambda batch: cut_to_budget(batch, token, config.train.token_budget),
+        hooks=Hooks(preview, checkpoint, measures, throughput.facts),
+        parts=alignment.parts if alignment else dict,
+        cut=lambda batch: cut_to_budget(batch, side, config.train.token_budget),
         remedy="lower --optimizer rates in a new --out, with --init, may help",
     ).run()
+    averaged = state.whole(group.main)
     if group.main:
-        exporter.save(preview_model, exporter.export_weights(state))
+        exporter.save(preview_model, exporter.export_weights(averaged))
         try:
             draw_report(config, folder, images)
         except Interrupted as stop:
@@ -194,18 +225,12 @@ def class_count(config: TrainConfig, images: ImageSource | HubStream) -> int:
     return asked
 
 
-def build_state(
-    config: TrainConfig,
-    model: DiT,
-    accelerator: Accelerator,
-    folder: RunFolder,
-    class_names: tuple[str, ...],
-    num_images: int | None,
-) -> TrainingState:
-    """Model, averages, optimisers and schedules: fresh, from another model, or resumed."""
+def begin_model(
+    config: TrainConfig, model: DiT, accelerator: Accelerator, folder: RunFolder
+) -> None:
+    """Give a new run the weights it starts from; choose what is trained, and how it computes."""
     fresh: list[str] = []
-    newest = Checkpoints(folder.path, config.train.keep_checkpoints).newest()
-    if config.init and newest is None:
+    if config.init and Checkpoints(folder.path).newest() is None:
         adopted = adopt_weights(model, config.init)
         accelerator.print(f"took {adopted.taken} tensors from {config.init}")
         fresh = adopted.reinitialised
@@ -219,4 +244,7 @@ def build_state(
     share = choose_trainable(model, config.train.trainable, fresh)
     if config.train.trainable:
         accelerator.print(f"training {share:.2%} of the parameters")
-    return begin_state(config, model, accelerator, folder, class_names, num_images)
+    if config.train.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    if config.train.compile:
+        compile_blocks(model)

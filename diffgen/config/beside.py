@@ -16,6 +16,8 @@ from diffgen.config.data import DataConfig, DigitsConfig, FolderConfig, ShapesCo
 from diffgen.config.distilled import NO_OTHER_LEVELS
 from diffgen.config.ema import ConstantEMAConfig
 from diffgen.config.hub import HubConfig
+from diffgen.config.latents import pictures_of
+from diffgen.config.loop import LoopConfig
 from diffgen.config.optimizer import AdamWConfig, MuonConfig, ScheduleConfig
 from diffgen.config.places import run_folder
 from diffgen.config.sampling import Device, device_problems
@@ -26,7 +28,7 @@ from diffgen.config.source import (
     size_problems,
     vae_problems,
 )
-from diffgen.config.train import LoopConfig, TrainConfig, unwritable
+from diffgen.config.train import TrainConfig, unwritable
 from diffgen.errors import UserError
 
 C = TypeVar("C", bound="BesideConfig")
@@ -150,7 +152,7 @@ class BesideConfig(Section):
                 f"data.kind: {self.source} is in no run folder that would tell its pictures; give "
                 "some, for example --data.kind folder --data.path DIR"
             )
-        return load(TrainConfig, run / "config.yaml").data
+        return pictures_of(load(TrainConfig, run / "config.yaml").data, self.source)
 
 
 def _out_problems(out: Path) -> Iterator[str]:

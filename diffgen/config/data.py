@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -12,6 +11,8 @@ from pydantic import AfterValidator, Field
 from diffgen.config.base import Section, Size, default_kind, parse_size
 from diffgen.config.hub import HubConfig
 from diffgen.config.images import FittedConfig, StoredImagesConfig
+from diffgen.config.latents import LatentsConfig
+from diffgen.config.subset import SEED_ALONE, Subset
 from diffgen.errors import UserError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -22,27 +23,6 @@ OTHER_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".tga", ".p
 def _too_small(size: Size) -> Iterator[str]:
     if min(parse_size(size)) < 8:
         yield f"data.size: {size} is too small; both sides must be 8 pixels or more"
-
-
-def parse_subset(text: str) -> tuple[int, int | None]:
-    """``"10:500"`` -> (10, 500), ``"10:"`` -> (10, None). Raises ValueError on anything else."""
-    match = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", text)
-    if match is None:
-        raise ValueError("must be START:STOP, for example 0:1000, :1000 or 1000:")
-    start, stop = int(match[1] or 0), int(match[2]) if match[2] else None
-    if stop is not None and stop <= start:
-        raise ValueError("the stop must lie beyond the start")
-    return start, stop
-
-
-def _normal_subset(text: str) -> str:
-    start, stop = parse_subset(text)
-    return f"{start}:{'' if stop is None else stop}"
-
-
-Subset = Annotated[str, AfterValidator(_normal_subset)]
-"""START:STOP; ``parse_subset`` gives the numbers."""
-SEED_ALONE = "data.subset_seed: changes nothing without data.subset, for example :1000"
 
 
 class ShapesConfig(FittedConfig):
@@ -153,8 +133,13 @@ def _unlisted(error: OSError) -> None:
     raise UserError(f"{error.filename} cannot be listed: {error.strerror}")
 
 
-DataConfig = Annotated[
+ImagesConfig = Annotated[
     ShapesConfig | DigitsConfig | FolderConfig | HubConfig,
+    Field(discriminator="kind"),
+    default_kind("shapes"),
+]
+DataConfig = Annotated[
+    ShapesConfig | DigitsConfig | FolderConfig | HubConfig | LatentsConfig,
     Field(discriminator="kind"),
     default_kind("shapes"),
 ]

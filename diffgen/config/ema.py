@@ -20,6 +20,8 @@ class PowerEMAConfig(Section):
     """Width the pipeline exports [0.01 to 0.15]; one not tracked is rebuilt from the snapshots."""
     snapshots: int = Field(default=8, ge=1)
     """Snapshots kept over the training, to rebuild other widths from [count]."""
+    every: int = Field(default=1, ge=1)
+    """Average the weights this often, to save time [optimiser steps]."""
 
 
 class ConstantEMAConfig(Section):
@@ -31,6 +33,8 @@ class ConstantEMAConfig(Section):
     """Half-life of the average [images]."""
     ramp_up: float = Field(default=0.05, gt=0)
     """The half-life is at most this share of the images seen so far [0 to 1]."""
+    every: int = Field(default=1, ge=1)
+    """Average the weights this often, to save time [optimiser steps]."""
 
 
 EMAConfig = Annotated[

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import CliPositionalArg
 from typing_extensions import Self
 
 from diffgen.config.base import Size
 from diffgen.config.data import image_files
+from diffgen.config.ema import Width
+from diffgen.config.ema_after import average_problems
 from diffgen.config.guidance import CFGConfig
 from diffgen.config.guide import drawing_problems
 from diffgen.config.npz import inspect_npz
@@ -24,6 +26,16 @@ from diffgen.errors import UserError
 DRAWN = ("shapes", "digits")
 
 
+def _distinct(widths: list[float]) -> list[float]:
+    named = [f"{width:g}" for width in widths]
+    if len(set(named)) < len(named):
+        raise ValueError("must name every width once")
+    return widths
+
+
+Widths = Annotated[list[Width], Field(min_length=1), AfterValidator(_distinct)]
+
+
 class EvaluateConfig(SamplingConfig, ScoringConfig):
     """Score a model, a folder of images or an .npz against held-out real images."""
 
@@ -31,6 +43,10 @@ class EvaluateConfig(SamplingConfig, ScoringConfig):
     """Run folder, pipeline folder or hub id of a model, a folder of images, or an .npz of them."""
     vae: str | None = None
     """Folder or hub id of the VAE that decodes a model of latents; none: the one it comes with."""
+    ema: Widths | None = None
+    """Widths of averages, separated by commas, that are scored one after the other: each is rebuilt
+    from the snapshots of the run SOURCE, at the newest [0.01 to 0.25]; none: the model's own
+    weights."""
     size: Size | None = None
     """HEIGHTxWIDTH everything is drawn at, or cropped to where a picture differs [pixels]; none:
     as the source is, and a reference of another size is refused."""
@@ -83,6 +99,19 @@ class EvaluateConfig(SamplingConfig, ScoringConfig):
             return self
         return self.for_distilled(resolve(self.source).distilled)
 
+    def each(self) -> list[Self]:
+        """An evaluation a width of ``ema``, each with files of its own; without any, this one."""
+        if self.ema is None or len(self.ema) == 1:
+            return [self]
+        return [self._of_width(width) for width in self.ema]
+
+    def _of_width(self, width: float) -> Self:
+        name = f"ema-{width:g}"
+        files = {"out": self.out, "report": self.report}
+        own = {key: file and file.with_stem(f"{file.stem}-{name}") for key, file in files.items()}
+        folder = self.save and self.save / name
+        return self.model_copy(update={"ema": [width], "save": folder, **own})
+
     def _save_problems(self) -> Iterator[str]:
         """Yield a folder for drawn images that is not writable, or where none are drawn."""
         if self.save is None:
@@ -133,6 +162,7 @@ class EvaluateConfig(SamplingConfig, ScoringConfig):
         parts = ["evaluation", place.stem if is_npz(self.source) else ""]
         parts += [Path(self.reference).name.removesuffix(".npz"), size]
         parts += [self.extractor if self.extractor != "reader" else ""]
+        parts += [f"ema-{width:g}" for width in self.ema or ()]
         return folder / f"{'-'.join(part for part in parts if part)}.json"
 
     def _report_problems(self) -> Iterator[str]:
@@ -152,6 +182,8 @@ class EvaluateConfig(SamplingConfig, ScoringConfig):
         pictures = is_npz(self.source) or is_image_folder(self.source)
         if pictures and self.guidance != CFGConfig():
             yield f"guidance.kind: {place} holds pictures, which are drawn already"
+        if pictures and self.ema is not None:
+            yield f"ema: {place} holds pictures, not a run with snapshots; leave ema out"
         try:
             if is_npz(self.source):
                 if not inspect_npz(place, "source").count:
@@ -165,6 +197,8 @@ class EvaluateConfig(SamplingConfig, ScoringConfig):
                 )
             elif not is_image_folder(self.source):
                 source = resolve(self.source)
+                if self.ema is not None:
+                    yield from average_problems(place, "source")
                 yield from vae_problems(source, self.source, self.vae)
                 sizes = [] if self.size is None else [self.size]
                 yield from drawing_problems(self, source, sizes)

@@ -15,13 +15,13 @@ NEEDS_DATASETS = (
 
 
 class HubConfig(StoredImagesConfig):
-    """A dataset of the Hugging Face hub, a local parquet file, or a folder of either kind."""
+    """A dataset of the Hugging Face hub, or local parquet files, WebDataset tars or images."""
 
     kind: Literal["hub"] = "hub"
     """Source of the images."""
     name: str
-    """Dataset on the hub (OWNER/NAME), or a local parquet file, folder of parquet files or
-    folder of images. Needed with kind hub."""
+    """Dataset on the hub (OWNER/NAME), or a local parquet or WebDataset tar file, a folder of
+    either, or a folder of images. Needed with kind hub."""
     configuration: str | None = None
     """Configuration of the dataset; none: its only or default one."""
     split: str = "train"
@@ -31,7 +31,8 @@ class HubConfig(StoredImagesConfig):
     image_column: str | None = None
     """Column of images; none: the only one of that type."""
     label_column: str | None = None
-    """Column of classes; none: the only one of class type, or a single class if there is none."""
+    """Column of classes; none: the only one of class type, in tars cls, or a single class if there
+    is none."""
     streaming: bool = False
     """Read the dataset in order while training, for one that does not fit on the disk."""
     shuffle_buffer: int = Field(default=1000, ge=1)
@@ -42,7 +43,7 @@ class HubConfig(StoredImagesConfig):
         yield from super().problems()
         if find_spec("datasets") is None:
             yield NEEDS_DATASETS
-        local = self.name.startswith((".", "/")) or self.name.endswith(".parquet")
+        local = self.name.startswith((".", "/")) or self.name.endswith((".parquet", ".tar"))
         if local and not Path(self.name).exists():
             yield f"data.name: {self.name} does not exist"
         if self.configuration is not None and Path(self.name).is_file():

@@ -14,6 +14,7 @@ from diffgen.config.command_line import load
 from diffgen.config.data import DataConfig, DigitsConfig, FolderConfig, ShapesConfig
 from diffgen.config.ema import ConstantEMAConfig
 from diffgen.config.hub import HubConfig
+from diffgen.config.latents import pictures_of
 from diffgen.config.networks import extractor_problems
 from diffgen.config.nitro_fit import (
     count_problems,
@@ -158,7 +159,7 @@ class NitroConfig(Section):
                 f"data.kind: {self.source} is in no run folder that would tell its pictures; "
                 "give some, for example --data.kind folder --data.path DIR"
             )
-        return load(TrainConfig, run / "config.yaml").data
+        return pictures_of(load(TrainConfig, run / "config.yaml").data, self.source)
 
     def place(self, source: Source) -> Path:
         """The student's folder.

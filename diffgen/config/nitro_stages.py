@@ -7,9 +7,9 @@ from pydantic import Field
 from diffgen.config.base import Section, default_kind
 from diffgen.config.ema import ConstantEMAConfig
 from diffgen.config.extractor import ExtractorConfig
+from diffgen.config.loop import LoopConfig
 from diffgen.config.optimizer import AdamWConfig, Decay, MuonConfig, ScheduleConfig
 from diffgen.config.sampling import SamplingConfig
-from diffgen.config.train import LoopConfig
 
 Level = Annotated[float, Field(gt=0, lt=1)]
 AdversarialLoss: TypeAlias = Literal["linear", "hinge", "softplus"]

@@ -1,16 +1,20 @@
 """The configuration of a training run. Its defaults are the demo recipe."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from diffgen.config.align import AlignConfig
 from diffgen.config.base import Section, Size, default_kind, indivisible, parse_size, token_grid
 from diffgen.config.data import DataConfig, ShapesConfig
 from diffgen.config.ema import EMAConfig, PowerEMAConfig
 from diffgen.config.guidance import AutoGuidanceConfig
+from diffgen.config.latents import LatentsConfig
+from diffgen.config.loop import ModelLoopConfig
 from diffgen.config.model import DiTConfig, attention_problems
 from diffgen.config.optimizer import MuonConfig, OptimizerConfig, ScheduleConfig
 from diffgen.config.positions import position_changes
@@ -24,55 +28,8 @@ from diffgen.config.sampling import Device, SamplingConfig, accelerator_absent, 
 from diffgen.config.source import beyond_range, resolve
 from diffgen.config.track import Tracker, missing_trackers
 from diffgen.config.vae import LatentFormat, VAEConfig, find_vae, resumed_format
+from diffgen.config.validation import ValidationConfig
 from diffgen.errors import UserError
-
-
-class LoopConfig(Section):
-    """A training loop. Everything that passes is counted in images seen."""
-
-    images: int = Field(default=69_120, ge=1)
-    """Length of the training [images seen]."""
-    batch_size: int = Field(default=16, ge=1)
-    """Images an optimiser step sees, over all processes and accumulation [images]."""
-    accumulation: int = Field(default=1, ge=1)
-    """Pieces a process computes its share of a batch in, to save memory [count]."""
-    clip_norm: float = Field(default=0.2, ge=0)
-    """Largest norm of the gradient; 0: unclipped."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the forward pass; weights stay fp32. bf16 needs a GPU."""
-    workers: int = Field(default=0, ge=0)
-    """Processes that load data beside each training process [count]."""
-    log_images: int = Field(default=1_280, ge=1)
-    """Write a line of metrics.jsonl this often [images seen]."""
-    sample_images: int = Field(default=20_480, ge=0)
-    """Draw a preview this often; 0: never [images seen]."""
-    checkpoint_images: int = Field(default=7_680, ge=1)
-    """Save a checkpoint this often; a model's averaged weights are exported then too [images
-    seen]."""
-    keep_checkpoints: int = Field(default=2, ge=1)
-    """Newest checkpoints kept [count]."""
-
-    def problems(self) -> Iterator[str]:
-        """Yield pieces that a batch cannot be cut into."""
-        if self.batch_size % self.accumulation:
-            yield (
-                f"train.accumulation: {self.accumulation} does not divide "
-                f"train.batch_size {self.batch_size}"
-            )
-
-
-class ModelLoopConfig(LoopConfig):
-    """The training loop. Everything that passes is counted in images seen."""
-
-    mixed: Literal["packed", "padded"] = "packed"
-    """How images of mixed sizes lie in a batch: one sequence without padding, or each padded to
-    the longest; the numbers are the same."""
-    token_budget: int | None = Field(default=None, ge=1)
-    """Tokens a process computes at once; its share of a batch is cut into pieces that keep to it.
-    none: no bound."""
-    trainable: list[str] = Field(default=[])
-    """Parameters that are trained, as patterns of their names with * for anything; none given: all.
-    The others stay as --init brings them. configs/fitv2-hr.yaml has FiTv2's for larger sizes."""
 
 
 class ReportConfig(Section):
@@ -123,8 +80,25 @@ class TrainConfig(Section):
     """Training loop."""
     sampling: SamplingConfig = SamplingConfig()
     """How previews and the final report are sampled."""
+    align: AlignConfig | None = None
+    """Align features with those of a frozen encoder (REPA); none: they are free."""
+    validation: ValidationConfig = ValidationConfig()
+    """What is measured while training."""
     report: ReportConfig = ReportConfig()
     """Final pictures and scores."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prepared_latents_bring_their_vae(cls, values: Any) -> Any:
+        data = values.get("data") if isinstance(values, dict) else None
+        if isinstance(data, LatentsConfig):
+            data = {"kind": data.kind, "path": data.path}
+        if not isinstance(data, dict) or data.get("kind") != "latents" or "path" not in data:
+            return values
+        given = values.get("vae") or {}
+        if isinstance(given, dict):
+            values = {**values, "vae": {"path": str(data["path"]), **given}}
+        return values
 
     def problems(self) -> Iterator[str]:
         """Yield mistakes across fields and on the disk."""
@@ -155,6 +129,8 @@ class TrainConfig(Section):
         ):
             yield f"model.{problem}"
         yield from self.train.problems()
+        yield from self._speed_problems()
+        yield from self.validation.misfits(self.data)
         if self.train.mixed == "padded" and not self.data.mixed_sizes:
             yield "train.mixed: padded has no effect where all images have one size"
         if self.train.trainable and self.init is None and not self._resumed():
@@ -183,6 +159,29 @@ class TrainConfig(Section):
         ):
             if guided is not None and guided > channels:
                 yield f"{field}: {guided}, but the model has {channels}"
+
+    def _speed_problems(self) -> Iterator[str]:
+        """Yield switches that do not go together."""
+        loop = self.train
+        if loop.route is not None:
+            yield from loop.route.problems(self.model.depth, self.data.mixed_sizes)
+        if self.align is not None:
+            yield from self.align.problems()
+            yield from self.align.misfits(
+                depth=self.model.depth,
+                routed=loop.route.bounds(self.model.depth) if loop.route else None,
+                mixed_sizes=self.data.mixed_sizes,
+                stored_latents=isinstance(self.data, LatentsConfig),
+                sharded=loop.sharding == "full",
+            )
+        if loop.sharding == "full" and isinstance(self.optimizer, MuonConfig):
+            yield (
+                "train.sharding: full splits the matrices that Muon needs whole; "
+                "use --optimizer.kind adamw"
+            )
+        if self.ema.every * loop.batch_size > loop.images:
+            steps = math.ceil(loop.images / loop.batch_size)
+            yield f"ema.every: {self.ema.every}, but the training has {steps} steps"
 
     def factor(self) -> int:
         """Side of the square of image pixels behind one of the model's [pixels]."""

@@ -1,6 +1,6 @@
 """The autoencoder of a latent model, and what can be known of it without torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +13,7 @@ from diffgen.errors import UserError
 
 ALLOWED = "a folder or hub id of a diffusers AutoencoderKL, or of a pipeline that has one"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+SMALLEST_STD = 1e-6  # of a channel that says something
 PICKLE = "diffusion_pytorch_model.bin"  # as old diffusers wrote; read without running it
 
 
@@ -27,9 +28,10 @@ class VAEConfig(Section):
     scale: float | None = Field(default=None, gt=0)
     """Factor that brings the latents to about unit variance; none: the VAE's own. Its shift is
     always its own. Only with normalise none."""
-    normalise: Literal["none", "per_channel"] = "none"
+    normalise: Literal["none", "per_channel", "init"] = "none"
     """none: the VAE's shift and scale; per_channel: to mean 0 and variance 1 in every channel, as
-    measured before the training."""
+    measured before the training, or when the latents were prepared; init: as the model of --init
+    was trained."""
     statistics_images: int = Field(default=1024, ge=1)
     """Training images that normalise per_channel is measured on [images]; at most all."""
     sample: bool = True
@@ -41,8 +43,8 @@ class VAEConfig(Section):
 
     def problems(self) -> Iterator[str]:
         """Yield a scale that would do nothing."""
-        if self.scale is not None and self.normalise == "per_channel":
-            yield f"vae.scale: {self.scale} has no effect with vae.normalise per_channel"
+        if self.scale is not None and self.normalise != "none":
+            yield f"vae.scale: {self.scale} has no effect with vae.normalise {self.normalise}"
 
 
 class LatentFormat(BaseModel):
@@ -95,6 +97,23 @@ def own_format(settings: dict[str, Any], scale: float | None = None) -> LatentFo
     return LatentFormat(
         factor=2 ** (levels - 1), mean=tuple(mean), std=tuple(s / scale for s in std)
     )
+
+
+def standardising(
+    factor: int, mean: Sequence[float], std: Sequence[float], count: int
+) -> LatentFormat:
+    """The format that brings latents of these statistics, of ``count`` images, to mean 0, std 1.
+
+    Raises:
+        UserError: a channel is constant.
+    """
+    for channel, deviation in enumerate(std):
+        if deviation < SMALLEST_STD:
+            raise UserError(
+                f"vae.normalise: channel {channel} of the latents is constant over {count} "
+                "images, so per_channel cannot scale it; use none"
+            )
+    return LatentFormat(factor=factor, mean=tuple(mean), std=tuple(std))
 
 
 def find_vae(path: str, field: str = "vae", revision: str | None = None) -> StoredVAE:

@@ -52,6 +52,8 @@ def choose_columns(features: Any, config: HubConfig) -> Columns:
             raise UserError(f"data.{field}: {config.name} has no column {name!r}; it has {there}")
     image = config.image_column or the_only(features, Image, "image_column", there)
     label = config.label_column or the_only(features, ClassLabel, "label_column", there)
+    if label is None and {"__key__", "cls"} <= set(features):  # a WebDataset
+        label = "cls"
     if image is None:
         raise UserError(f"data.image_column: name the column of images; there are {there}")
     if not can_hold_images(features[image]):

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from diffgen.config.pictures import ROTATED
 
 Colour = tuple[int, int, int]
 
@@ -27,6 +29,18 @@ def decode(source: Path | bytes, background: Colour, max_pixels: int) -> Image.I
     """
     with opened(source, max_pixels) as (image, _):
         return to_rgb(ImageOps.exif_transpose(image), background)
+
+
+def upright_size(source: Path | bytes, max_pixels: int) -> tuple[int, int]:
+    """(height, width) that ``decode`` gives an image [pixels]; only its header is read.
+
+    Raises:
+        Damaged: it is missing, its header broken, too large or of a kind without a known range.
+    """
+    with opened(source, max_pixels) as (image, _):
+        told = image.format != "PNG" or "exif" in image.info  # to seek it Pillow decodes a PNG
+        turned = told and image.getexif().get(ExifTags.Base.Orientation) in ROTATED
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 @contextmanager

@@ -1,10 +1,14 @@
 """A folder of images: one sub-folder per class, or flat with a single class."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from PIL import Image
 
 from diffgen.config.data import FolderConfig
 from diffgen.config.images import parse_colour
-from diffgen.data.decode import Damaged, decode
+from diffgen.data.decode import Damaged, decode, upright_size
 from diffgen.data.fit import WHOLE, Limits
 from diffgen.data.images import DamagedImage, StoredImages
 from diffgen.data.listing import list_images
@@ -31,8 +35,18 @@ class Folder(StoredImages):
 
     def open(self, index: int) -> Image.Image:
         """Image ``index`` as RGB, of any size. Raises DamagedImage, naming it."""
+        with self._named(index) as path:
+            return decode(path, self._background, self.config.max_pixels)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of ``open(index)`` [pixels], by its header. Raises DamagedImage."""
+        with self._named(index) as path:
+            return upright_size(path, self.config.max_pixels)
+
+    @contextmanager
+    def _named(self, index: int) -> Iterator[Path]:
         path = self.files[index]
         try:
-            return decode(path, self._background, self.config.max_pixels)
+            yield path
         except Damaged as damage:
             raise DamagedImage(f"{path} is not a readable image: {damage}") from None

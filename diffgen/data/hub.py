@@ -36,6 +36,10 @@ class Hub(StoredImages):
         """Image ``index`` as RGB, of any size. Raises DamagedImage, naming it."""
         return self._opener.open(self._rows[index], index)
 
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of ``open(index)`` [pixels], by its header. Raises DamagedImage."""
+        return self._opener.size(self._rows[index], index)
+
     @property
     def fingerprint(self) -> str:
         """Changes when a file of the dataset does, or its revision; see ``datasets``."""

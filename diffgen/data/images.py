@@ -45,6 +45,10 @@ class StoredImages(ABC):
     def open(self, index: int) -> Image.Image:
         """Image ``index`` as RGB, of any size. Raises DamagedImage, naming it."""
 
+    @abstractmethod
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of ``open(index)`` [pixels], by its header. Raises DamagedImage."""
+
     def __len__(self) -> int:
         return len(self.labels)
 

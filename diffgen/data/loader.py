@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
 from diffgen.data.order import BatchNumbers, Sample, TrainingData
+from diffgen.data.workers import Watched
 from diffgen.errors import UserError
 from diffgen.signals import ignore_in_worker
 
@@ -50,7 +51,7 @@ def load_batches(
     Damaged images that others stand in for are named on the terminal, each once, and counted.
 
     Raises:
-        UserError: an image is damaged and stops the run.
+        UserError: an image is damaged and stops the run, or a worker was killed.
     """
     loader: DataLoader[Any] = DataLoader(
         _Answers(data),
@@ -61,7 +62,7 @@ def load_batches(
         worker_init_fn=ignore_in_worker,
     )
     named: set[str] = set()
-    for batch in loader:
+    for batch in Watched(loader):
         if isinstance(batch, UserError):
             raise batch
         for damage in batch.pop("damage"):

@@ -11,8 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffgen.config.data import FolderConfig, image_files
-from diffgen.config.pictures import ROTATED
-from diffgen.data.decode import Colour, Damaged, decode, opened
+from diffgen.data.decode import Colour, Damaged, decode, upright_size
 from diffgen.data.folder import Folder
 from diffgen.data.images import DamagedImage, centred, fitted
 from diffgen.data.listing import damage_lines, some_lines
@@ -23,7 +22,6 @@ from diffgen.errors import UserError
 NAMED = 5
 """Files that a message names."""
 THREADS = 16
-ORIENTATION = 0x0112
 
 
 class PairedImages(Folder):
@@ -156,7 +154,7 @@ def check_sizes(images: Sequence[Path], partners: Sequence[Path], max_pixels: in
 
     def sizes(pair: tuple[Path, Path]) -> list[str]:
         try:
-            return [upright_size(path, max_pixels) for path in pair]
+            return ["{}x{}".format(*upright_size(path, max_pixels)) for path in pair]
         except Damaged:  # whoever decodes it says so
             return []
 
@@ -173,19 +171,6 @@ def check_sizes(images: Sequence[Path], partners: Sequence[Path], max_pixels: in
         if len(apart) == 1:
             which = "1 picture is not as large as its image"
         raise UserError(f"pair_path: {which}: {_first(apart)}")
-
-
-def upright_size(path: Path, max_pixels: int) -> str:
-    """Height x width of an image as it is decoded, from its header.
-
-    Raises:
-        Damaged: it has none that can be read.
-    """
-    with opened(path, max_pixels) as (image, _):
-        told = image.format != "PNG" or "exif" in image.info  # to seek it Pillow decodes a PNG
-        turned = told and image.getexif().get(ORIENTATION) in ROTATED
-        height, width = (image.width, image.height) if turned else (image.height, image.width)
-        return f"{height}x{width}"
 
 
 def _first(lines: Sequence[str]) -> str:

@@ -1,5 +1,7 @@
 """Rows of the ``datasets`` library, their images as they are stored."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from PIL import Image
 from diffgen.config.hub import NEEDS_DATASETS, HubConfig
 from diffgen.config.images import parse_colour
 from diffgen.data.columns import Columns
-from diffgen.data.decode import Damaged, decode
+from diffgen.data.decode import Damaged, decode, upright_size
 from diffgen.data.images import DamagedImage
 from diffgen.errors import UserError
 
@@ -30,7 +32,8 @@ def load(config: HubConfig) -> Any:
     path = Path(config.name)
     try:
         if path.is_file():
-            rows = datasets.load_dataset("parquet", data_files=str(path.absolute()), **options)
+            kind = "webdataset" if path.suffix == ".tar" else "parquet"
+            rows = datasets.load_dataset(kind, data_files=str(path.absolute()), **options)
         else:
             name = str(path.absolute()) if path.is_dir() else config.name
             options["revision"] = config.revision
@@ -65,10 +68,19 @@ class RowOpener:
             DamagedImage: it cannot be read; the row is named.
             UserError: it could not be fetched.
         """
-        stored = row[self.columns.image]
         background = parse_colour(self.config.background)
+        with self._named(row, number) as content:
+            return decode(content, background, self.config.max_pixels)
+
+    def size(self, row: Row, number: int) -> tuple[int, int]:
+        """(height, width) of the opened image [pixels], by its header; raises as ``open`` does."""
+        with self._named(row, number) as content:
+            return upright_size(content, self.config.max_pixels)
+
+    @contextmanager
+    def _named(self, row: Row, number: int) -> Iterator[bytes | Path]:
         try:
-            return decode(self._content(stored), background, self.config.max_pixels)
+            yield self._content(row[self.columns.image])
         except Damaged as damage:
             name = f"{self.config.name}, row {number}"
             raise DamagedImage(f"{name} is not a readable image: {damage}") from None

@@ -8,10 +8,12 @@ from torch import Tensor
 from diffgen.config.base import parse_size
 from diffgen.config.data import DataConfig, DigitsConfig, FolderConfig, ShapesConfig
 from diffgen.config.hub import HubConfig
+from diffgen.config.latents import LatentsConfig
 from diffgen.data.digits import Digits, split_indices
 from diffgen.data.fit import WHOLE, Limits, Part
 from diffgen.data.folder import Folder
 from diffgen.data.hub import Hub, HubStream
+from diffgen.data.latents import Latents
 from diffgen.data.shapes import TRAIN, Shapes
 from diffgen.data.subset import kept, subset_indices
 
@@ -40,7 +42,7 @@ class Augmented(Protocol):
 
 @overload
 def build_images(
-    config: ShapesConfig | DigitsConfig | FolderConfig,
+    config: ShapesConfig | DigitsConfig | FolderConfig | LatentsConfig,
     split: Split = "train",
     limits: Limits = WHOLE,
 ) -> ImageSource: ...
@@ -51,7 +53,9 @@ def build_images(
 def build_images(
     config: DataConfig, split: Split = "train", limits: Limits = WHOLE
 ) -> ImageSource | HubStream:
-    """The images a configuration names. Stored images have no split here: they are given whole.
+    """The images a configuration names, or the posteriors of their latents.
+
+    Stored images have no split here: they are given whole.
 
     ``limits``: of images that keep their own shape. Of drawn images the subset is one of the
     training split; those held out are always all there.
@@ -72,3 +76,5 @@ def build_images(
             return Folder(config, limits)
         case HubConfig():
             return HubStream(config, limits) if config.streaming else Hub(config, limits)
+        case LatentsConfig():
+            return Latents(config, limits)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from diffgen.config.data import parse_subset
+from diffgen.config.subset import parse_subset
 from diffgen.errors import UserError
 from diffgen.seeding import stream_seed
 

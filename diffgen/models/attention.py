@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,8 @@ from diffgen.models.tokens import pad, real_tokens
 
 log = logging.getLogger(__name__)
 
+HALVES = (torch.bfloat16, torch.float16)
+Backend: TypeAlias = Literal["sdpa", "varlen", "xformers"]
 Tokens: TypeAlias = tuple[Tensor, ...]
 Elementwise: TypeAlias = Callable[..., Tensor]
 
@@ -24,7 +26,7 @@ class Padded:
     """(B, N, ...) tokens; ``mask`` (B, N) bool marks the real ones, None: all are real."""
 
     mask: Tensor | None = None
-    backend: Attention = "auto"
+    backend: Backend = "sdpa"
 
     def spread(self, per_sample: Tensor) -> Tensor:
         """(B, ...) -> broadcastable against the tokens' (B, N, ...)."""
@@ -55,7 +57,7 @@ class Packed:
     """(sum N, ...) tokens of B sequences one behind another; ``lengths`` (B,) int64."""
 
     lengths: Tensor
-    backend: Attention = "auto"
+    backend: Backend = "sdpa"
 
     @cached_property
     def runs(self) -> list[tuple[int, int]]:
@@ -108,11 +110,20 @@ def layout_of(
 ) -> Layout:
     """How a batch of ``tokens`` lies: packed with ``lengths``, else padded.
 
+    ``backend`` is the one asked for. What computes is chosen here, once a forward pass, so that
+    the blocks are free of Python that a compiler cannot follow.
+
     Raises:
-        ValueError: mask and lengths together, or lengths that do not sum to the tokens.
+        ValueError: mask and lengths together, lengths that do not sum to the tokens, or a backend
+            that cannot run here.
     """
+    device = tokens.device.type
+    dtype = tokens.dtype
+    if dtype == torch.float32 and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    chosen = chosen_backend(backend, lengths is not None, device == "cuda", dtype in HALVES)
     if lengths is None:
-        return Padded(mask, backend)
+        return Padded(mask, chosen)
     if mask is not None:
         raise ValueError("give mask (padded) or lengths (packed), not both")
     if tokens.ndim != 2 or int(lengths.sum()) != tokens.shape[0]:
@@ -120,7 +131,7 @@ def layout_of(
             f"packed tokens must be (sum of lengths, features); lengths sum to "
             f"{int(lengths.sum())}, tokens are {tuple(tokens.shape)}"
         )
-    return Packed(lengths, backend)
+    return Packed(lengths, chosen)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
@@ -128,7 +139,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
 
     Args:
         q, k, v: (B, N, heads, D), or packed (sum N, heads, D).
-        layout: how they lie, and the backend asked for; the one taken is logged once.
+        layout: how they lie, and the backend that computes.
 
     Returns:
         The shape of ``q``. What padding gets depends on the backend, and is finite.
@@ -136,17 +147,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
     Raises:
         ValueError: the backend cannot run here; the reason is told.
     """
-    half = q.dtype in (torch.bfloat16, torch.float16)
-    cuda = q.device.type == "cuda"
-    backend = chosen_backend(layout.backend, isinstance(layout, Packed), cuda, half)
+    backend = layout.backend
+    if backend == "sdpa":
+        if isinstance(layout, Packed):
+            return _by_length(q, k, v, layout)
+        return _padded(q, k, v, layout.mask)
+    for problem in attention_problems(backend, q.is_cuda, q.dtype in HALVES):
+        raise ValueError(problem)
     within = _varlen if backend == "varlen" else _xformers
     if isinstance(layout, Packed):
-        if backend == "sdpa":
-            return _by_length(q, k, v, layout)
         return within(q, k, v, layout.lengths)
     real = layout.mask
-    if backend == "sdpa":
-        return _padded(q, k, v, real)
     if real is None:
         lengths = q.new_full((len(q),), q.shape[1], dtype=torch.int64)
         flat = within(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), lengths)
@@ -157,8 +168,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
 
 
 @cache  # so that the log tells each choice once
-def chosen_backend(asked: Attention, packed: bool, cuda: bool, half: bool) -> Attention:
-    """The backend that computes: sdpa, varlen or xformers.
+def chosen_backend(asked: Attention, packed: bool, cuda: bool, half: bool) -> Backend:
+    """The backend that computes.
 
     Args:
         asked: by the configuration. packed: or padded. cuda: the tensors are on a GPU.
@@ -169,7 +180,7 @@ def chosen_backend(asked: Attention, packed: bool, cuda: bool, half: bool) -> At
     """
     for problem in attention_problems(asked, cuda, half):
         raise ValueError(problem)
-    backend = asked
+    backend = cast(Backend, asked)
     if asked == "auto":
         backend = "varlen" if packed and cuda and half else "sdpa"
     log.info("attention: %s for %s sequences", backend, "packed" if packed else "padded")

@@ -22,9 +22,10 @@ def layer_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
     return F.layer_norm(at_least_fp32(x), x.shape[-1:], eps=eps).to(x.dtype)
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x * (1 + scale) + shift."""
-    return torch.addcmul(shift, x, 1 + scale)
+def adaptive_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -> Tensor:
+    """LN(x) * (1 + scale) + shift, computed in fp32 or wider and rounded once, to ``x``'s dtype."""
+    normed = F.layer_norm(at_least_fp32(x), x.shape[-1:], eps=eps)
+    return torch.addcmul(at_least_fp32(shift), normed, 1 + at_least_fp32(scale)).to(x.dtype)
 
 
 def add_gated(x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
@@ -98,16 +99,20 @@ class Attention(nn.Module):
         rotation: Rotation | None = None,
         logit_scale: Tensor | None = None,
     ) -> Tensor:
-        """All between the linear maps: q, k, v (..., N, width) -> (..., N, width)."""
+        """All between the linear maps: q, k, v (..., N, width) -> (..., N, width).
+
+        Norm, rotation and scale are computed in fp32 or wider and rounded once, to ``v``'s dtype.
+        """
         q, k, v = (z.unflatten(-1, (self.num_heads, -1)) for z in (q, k, v))
+        q, k = at_least_fp32(q), at_least_fp32(k)
         if self.qk_norm:
             q, k = layer_norm(q), layer_norm(k)
         if rotation is not None:
             cos, sin = (part[..., None, :] for part in rotation)
-            q, k = (rotate(at_least_fp32(z), cos, sin).to(v.dtype) for z in (q, k))
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if logit_scale is not None:
             q = q * logit_scale[..., None, None].to(q.dtype)
-        return attend(q, k, v, layout).flatten(-2)
+        return attend(q.to(v.dtype), k.to(v.dtype), v, layout).flatten(-2)
 
 
 def modulation(width: int, rank: int | None) -> nn.Sequential:
@@ -167,11 +172,12 @@ class Block(nn.Module):
         if shared is not None:
             modulated = modulated + shared
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulated.chunk(6, -1)
-        normed = layout.apply(modulate, (layer_norm(x),), (shift_a, scale_a))
+        normed = layout.apply(adaptive_norm, (x,), (shift_a, scale_a))
         attend = self.attn if attention is None else partial(attention, self.attn)
         attended = attend(normed, layout, rotation, logit_scale)
         x = layout.apply(add_gated, (x, attended), (gate_a,))
-        normed = layout.apply(modulate, (layer_norm(x, self.mlp_norm_eps),), (shift_m, scale_m))
+        norm = partial(adaptive_norm, eps=self.mlp_norm_eps)
+        normed = layout.apply(norm, (x,), (shift_m, scale_m))
         return layout.apply(add_gated, (x, self.mlp(normed)), (gate_m,))
 
 
@@ -186,4 +192,4 @@ class FinalLayer(nn.Module):
     def forward(self, x: Tensor, condition: Tensor, layout: Layout) -> Tensor:
         """``x`` (..., N, width) -> (..., N, C_out p^2)."""
         shift, scale = self.adaLN_modulation(condition).chunk(2, dim=-1)
-        return self.linear(layout.apply(modulate, (layer_norm(x),), (shift, scale)))
+        return self.linear(layout.apply(adaptive_norm, (x,), (shift, scale)))

@@ -1,6 +1,5 @@
 """DiT, the one backbone (Peebles and Xie 2023), on tokens that carry their coordinates."""
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +16,9 @@ from diffgen.models.blocks import Block, FinalLayer, modulation
 from diffgen.models.embedders import CropEmbedder, LabelEmbedder, TimestepEmbedder, TokenEmbedder
 from diffgen.models.initial import initialise
 from diffgen.models.options import check_choices, check_numbers, check_widths
+from diffgen.models.route import Route
 from diffgen.models.tokens import grid_coords, patchify, unpatchify
+from diffgen.models.trunk import Given, through_blocks
 from diffgen.positions import Draws, Position, build_position
 
 
@@ -176,6 +177,7 @@ class DiT(ModelMixin, ConfigMixin):
         told: Tensor | None = None,
         generator: Draws = None,
         adapter: Adapter | None = None,
+        route: Route | None = None,
     ) -> Tensor:
         """Predict from noisy images; with ``coords`` from tokens, see ``forward_tokens``.
 
@@ -189,6 +191,7 @@ class DiT(ModelMixin, ConfigMixin):
             told: (B,) bool, False: the crop is not embedded; None: all are.
             generator: for encodings that draw positions; None outside training.
             adapter: what works beside the model's own weights in this pass.
+            route: tokens that skip some blocks, for training; None: none does.
 
         Returns:
             (B, C_out, H, W).
@@ -197,7 +200,7 @@ class DiT(ModelMixin, ConfigMixin):
             ValueError: a side the patch does not divide, a grid over the encoding's range, or
                 ``crop`` for a model that has no use for it.
         """
-        rest = (crop, told, generator, adapter)
+        rest = (crop, told, generator, adapter, route)
         if coords is not None:
             return self.forward_tokens(x, coords, t, y, mask, sizes, lengths, *rest)
         rows, columns = x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size
@@ -220,13 +223,14 @@ class DiT(ModelMixin, ConfigMixin):
         told: Tensor | None = None,
         generator: Draws = None,
         adapter: Adapter | None = None,
+        route: Route | None = None,
     ) -> Tensor:
         """Predict from tokens, padded or packed.
 
         Args:
             tokens: (B, N, C p^2), channel-major (c, row, column); packed: (sum N, C p^2).
             coords: (B, N, 2) float (row, column); packed: (sum N, 2).
-            t, y, crop, told, generator, adapter: as in ``forward``.
+            t, y, crop, told, generator, adapter, route: as in ``forward``.
             mask: (B, N) bool, True = real; None: all are. Padded positions come out as 0.
             sizes: (B, 2) full grid in tokens; None: the smallest that holds the real coords.
             lengths: (B,) int64 makes the batch a packed one.
@@ -251,19 +255,15 @@ class DiT(ModelMixin, ConfigMixin):
         grid, noise_time = layout.spread(sizes), layout.spread(self.noise_time(t))
         x = self.x_embedder(tokens)
         added = self.encoding.embed(coords, grid)
-        if added is not None:
-            x = x + added.to(x.dtype)
+        x = x if added is None else x + added.to(x.dtype)
         angles = self.encoding.rotation(coords, grid, noise_time)
         rotation = None if angles is None else (angles.cos(), angles.sin())
         branch = self.global_adaLN_modulation
         shared = None if branch is None else branch(condition)
-        for number, block in enumerate(self.blocks):
-            attention = None if adapter is None else partial(adapter.attend, number)
-            given = (x, condition, layout, rotation, logit_scale, shared, attention)
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = self._gradient_checkpointing_func(block, *given)
-            else:
-                x = block(*given)
+        given = Given(condition, layout, rotation, logit_scale, shared)
+        checkpointing = self.gradient_checkpointing and torch.is_grad_enabled()
+        run = self._gradient_checkpointing_func if checkpointing else None
+        x = through_blocks(self.blocks, x, given, adapter, route, run)
         out = self.final_layer(x, condition, layout)
         return out if mask is None else out * mask[..., None]
 

@@ -27,9 +27,11 @@ def tapped(model: DiT, blocks: Sequence[int], attentions: Sequence[int] = ()) ->
     """Fill the taps at every forward pass while it lasts; gradients flow through them.
 
     ``blocks``: those whose tokens are kept; ``attentions``: those of whose attention is.
+    Where a route leads past a block, its tokens are those that do not skip it.
 
     Raises:
-        ValueError: the model has no such block.
+        ValueError: the model has no such block, or it is compiled and its attention is asked for,
+            which nothing outside sees.
     """
     taps = Taps()
 
@@ -45,6 +47,9 @@ def tapped(model: DiT, blocks: Sequence[int], attentions: Sequence[int] = ()) ->
     for number in (*blocks, *attentions):
         if not 0 <= number < len(model.blocks):
             raise ValueError(f"block {number} is not one of the model's {len(model.blocks)}")
+    for number in attentions:
+        if model.blocks[number]._compiled_call_impl is not None:
+            raise ValueError(f"the attention of block {number} cannot be read: it is compiled")
     attention = [cast(nn.Module, model.blocks[number].attn) for number in attentions]
     hooks = [
         *(model.blocks[n].register_forward_hook(keep(taps.features, n)) for n in blocks),

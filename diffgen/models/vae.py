@@ -1,5 +1,6 @@
 """Between images and the latents of an AutoencoderKL (Rombach et al. 2022), normalised."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,6 @@ class LatentSpace:
         factor = self.format.factor
         return self.format.channels, height // factor, width // factor
 
-    @torch.no_grad()
     def encode(self, images: Tensor, noise: Tensor | None = None, batch_size: int = 8) -> Tensor:
         """Images to normalised latents.
 
@@ -47,12 +47,33 @@ class LatentSpace:
         Returns:
             (B, C, h, w) fp32.
         """
+        return self.sampled(self.posterior(images, batch_size), noise)
 
-        def posterior(part: Tensor) -> Tensor:
+    @torch.no_grad()
+    def posterior(self, images: Tensor, batch_size: int = 8) -> Tensor:
+        """The moments of the posteriors of ``images``, as for ``encode``; not normalised.
+
+        Returns:
+            (B, 2C, h, w) fp32: the means, then the standard deviations.
+        """
+
+        def moments(part: Tensor) -> Tensor:
             found = self.vae.encode(part).latent_dist
-            return torch.stack([found.mean, found.std])
+            return torch.cat([found.mean, found.std], dim=1)
 
-        mean, std = self._run(posterior, images, batch_size, dim=1)
+        return self._run(moments, images, batch_size)
+
+    def sampled(self, moments: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Normalised latents out of posteriors.
+
+        Args:
+            moments: (B, 2C, h, w) fp32, as ``posterior`` gives them.
+            noise: (B, C, h, w), unit normal; None: take the modes.
+
+        Returns:
+            (B, C, h, w) fp32.
+        """
+        mean, std = moments.chunk(2, dim=1)
         z = mean if noise is None else mean + std * noise.to(mean)
         return (z - self._per_channel(self.format.mean, z)) / self._per_channel(self.format.std, z)
 
@@ -74,13 +95,11 @@ class LatentSpace:
         with _tiling(self.vae, tiled):
             return self._run(lambda part: self.vae.decode(part).sample, z, batch_size)
 
-    def _run(
-        self, function: Callable[[Tensor], Tensor], x: Tensor, batch_size: int, dim: int = 0
-    ) -> Tensor:
+    def _run(self, function: Callable[[Tensor], Tensor], x: Tensor, batch_size: int) -> Tensor:
         """``function`` over slices of ``x`` in the VAE's own precision, put together in fp32."""
         with torch.autocast(x.device.type, enabled=False):
             parts = [function(part.to(self.vae.dtype)).float() for part in x.split(batch_size)]
-        return torch.cat(parts, dim=dim)
+        return torch.cat(parts)
 
     @staticmethod
     def _per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
@@ -110,6 +129,15 @@ def posterior_noise(seed: int, numbers: list[int], shape: tuple[int, ...]) -> Te
     """Noise of the posteriors of training samples ``numbers``: (len(numbers), *shape), fp32."""
     draws = [torch.randn(shape, generator=stream_generator(seed, "posterior", n)) for n in numbers]
     return torch.stack(draws)
+
+
+def vae_digest(vae: AutoencoderKL) -> str:
+    """SHA-256 of the weights as they are computed with, whatever kind of file they came from."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(vae.state_dict().items()):
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+        digest.update(weight.contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_vae(

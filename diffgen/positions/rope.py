@@ -22,6 +22,9 @@ def axial_angles(coords: Tensor, frequencies: Tensor) -> Tensor:
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn channel pairs (2j, 2j + 1) of ``x`` (..., D); ``cos`` and ``sin`` are (..., D / 2)."""
+    if torch.compiler.is_compiling():  # a compiler fuses these, and has no complex numbers
+        even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))  # one pass instead of six
     return torch.view_as_real(pairs * torch.complex(cos, sin).to(pairs.dtype)).flatten(-2)
 

@@ -1,15 +1,16 @@
-"""Checkpoints: everything a run needs to go on as if nothing had happened.
+"""What a checkpoint holds: everything a run needs to go on as if nothing had happened.
 
-``checkpoints/images-000012800/`` holds the weights and averages as safetensors and the optimisers'
-state. Randomness and data order are functions of the images seen, so no generator is saved.
+That is the weights and averages as safetensors and the optimisers' state; of a sharded model all
+of it in ``shards/``, as torch.distributed.checkpoint writes it. Randomness and data order are
+functions of the images seen, so no generator is saved.
 """
 
 import json
+import os
 import pickle
-import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffgen.errors import UserError
-from diffgen.files import write_folder
+from diffgen.group import ALONE, Group
 from diffgen.models.fit import misfit, shapes
+from diffgen.training.checkpoints import Checkpoints
 from diffgen.training.ema import EMA
+from diffgen.training.sharding import load_shards, put_tensors, save_shards, tensors_of
 
-NAME = re.compile(r"images-(\d+)")
+SHARDS = "shards"
 # What json, safetensors, torch and pickle raise over a damaged or foreign file.
 UNREADABLE = (
     OSError,
@@ -71,9 +74,52 @@ class TrainingState:
     """Images seen."""
     window: Window = field(default_factory=Window)
     """Losses not logged yet, kept so that the loss curve too goes on bit for bit."""
+    sharded: bool = False
+    """Every process holds a share of the model, its averages and its optimisers."""
+
+    def whole(self, keep: bool = True) -> "TrainingState":
+        """The same with averages that are not split among the processes. All must call it.
+
+        ``keep``: false in a process that only takes part; its averages are empty then.
+        """
+        return replace(self, ema=self.ema.whole(keep)) if self.sharded else self
+
+    def save_together(self, checkpoints: Checkpoints, group: Group) -> None:
+        """Add a checkpoint to ``checkpoints``; all processes must call it.
+
+        Raises:
+            UserError: it cannot be written; those before it stay.
+        """
+        if not self.sharded:
+            with group.together():
+                if group.main:
+                    checkpoints.save(self.seen, self.save)
+            return
+        shares = checkpoints.folder / f".{SHARDS}.new"
+        try:
+            with group.together():
+                if group.main:
+                    _empty(shares)
+            with group.together():
+                save_shards(shares, group.channel, **self._split())
+            with group.together():
+                if group.main:
+                    checkpoints.save(self.seen, lambda folder: self._gather(shares, folder))
+        finally:
+            if group.main:
+                shutil.rmtree(shares, ignore_errors=True)
+
+    def _split(self) -> dict[str, Any]:
+        averages = {average.name: average.weights for average in self.ema.averages}
+        return {**tensors_of(self.model, self.optimizers), "averages": averages}
+
+    def _gather(self, shares: Path, folder: Path) -> None:
+        os.rename(shares, folder / SHARDS)
+        schedules = [schedule.state_dict() for schedule in self.schedules]
+        self._save_progress(folder, schedules=schedules)
 
     def save(self, folder: Path) -> None:
-        """Write everything into ``folder``."""
+        """Write everything into ``folder``, from one process that holds all of it."""
         for name, module in self._modules():
             save_file(_contiguous(module.state_dict()), folder / f"{name}.safetensors")
         for average in self.ema.averages:
@@ -83,11 +129,15 @@ class TrainingState:
             "schedules": [schedule.state_dict() for schedule in self.schedules],
         }
         torch.save(state, folder / "optimizer.pt")
+        self._save_progress(folder)
+
+    def _save_progress(self, folder: Path, **more: Any) -> None:
         progress = {
             "images_seen": self.seen,
             "window": asdict(self.window),
             "class_names": list(self.class_names),
             "num_images": self.num_images,
+            **more,
         }
         (folder / "state.json").write_text(json.dumps(progress))
 
@@ -111,8 +161,8 @@ class TrainingState:
                 "back, or choose another --out"
             )
 
-    def load(self, folder: Path) -> None:
-        """Restore everything from ``folder``.
+    def load(self, folder: Path, group: Group = ALONE) -> None:
+        """Restore everything from ``folder``; of a sharded model all of ``group`` must call it.
 
         Raises:
             UserError: a file is missing, damaged or of another model. Nothing is deleted.
@@ -121,24 +171,45 @@ class TrainingState:
             progress = json.loads((folder / "state.json").read_text())
             self._same_classes(progress["class_names"], folder)
             self._same_count(progress.get("num_images", self.num_images), folder)
-            for name, module in self._modules():
-                stored = _fitting(folder / f"{name}.safetensors", module.state_dict())
-                module.load_state_dict(stored)
-            for average in self.ema.averages:
-                stored = _fitting(folder / f"ema-{average.name}.safetensors", average.weights)
-                for name, tensor in average.weights.items():
-                    tensor.copy_(stored[name])
-            state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(saved)
-            for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+            if self.sharded:
+                schedules = progress["schedules"]
+                self._load_split(folder, group)
+            else:
+                schedules = self._load_whole(folder)
+            for schedule, saved in zip(self.schedules, schedules, strict=True):
                 schedule.load_state_dict(saved)
             self.seen, self.window = progress["images_seen"], Window(**progress["window"])
         except UNREADABLE as error:
-            raise UserError(
-                f"checkpoint {folder} cannot be read ({error}); "
-                "remove or mend it, an older one beside it will then be used"
-            ) from error
+            raise UserError(f"checkpoint {folder} cannot be read ({error})") from error
+
+    def _load_split(self, folder: Path, group: Group) -> None:
+        parts = self._split()
+        load_shards(folder / SHARDS, group.channel, **parts)  # the averages in place
+        put_tensors(self.model, self.optimizers, parts)
+
+    def _load_whole(self, folder: Path) -> list[dict[str, Any]]:
+        """Restore all but the schedules, which are returned."""
+        for name, module in self._modules():
+            stored = _fitting(folder / f"{name}.safetensors", module.state_dict())
+            module.load_state_dict(stored)
+        for average in self.ema.averages:
+            stored = _fitting(folder / f"ema-{average.name}.safetensors", average.weights)
+            for name, tensor in average.weights.items():
+                tensor.copy_(stored[name])
+        state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        schedules: list[dict[str, Any]] = state["schedules"]
+        return schedules
+
+
+def _empty(folder: Path) -> None:
+    """Make ``folder`` anew. Raises UserError: no space or no permission."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made: {error}") from None
 
 
 def _fitting(file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -152,42 +223,3 @@ def _fitting(file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-
-
-class Checkpoints:
-    """The checkpoints of one run, newest last."""
-
-    def __init__(self, run: Path, keep: int) -> None:
-        self.folder = run / "checkpoints"
-        self.keep = keep
-
-    def all(self) -> list[Path]:
-        """Finished checkpoints, oldest first."""
-        if not self.folder.is_dir():
-            return []
-        found = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
-        return sorted(found, key=seen_of)
-
-    def newest(self) -> Path | None:
-        """The checkpoint to resume from, if there is one."""
-        found = self.all()
-        return found[-1] if found else None
-
-    def save(self, seen: int, write: Callable[[Path], Any]) -> Path:
-        """Write a checkpoint whole, then drop the oldest beyond ``keep``."""
-        target = self.folder / f"images-{seen:09d}"
-        if self.folder.is_dir():
-            for left in self.folder.glob(".images-*"):  # by a save that was killed
-                shutil.rmtree(left, ignore_errors=True)
-        write_folder(target, write)
-        for old in self.all()[: -self.keep]:
-            shutil.rmtree(old)
-        return target
-
-
-def seen_of(checkpoint: Path) -> int:
-    """Images seen at a checkpoint, from its name."""
-    match = NAME.fullmatch(checkpoint.name)
-    if match is None:
-        raise ValueError(f"{checkpoint} is no checkpoint")
-    return int(match[1])

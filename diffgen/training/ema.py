@@ -5,6 +5,7 @@ images seen s count as s^gamma, and gamma follows from the width, the relative s
 of that profile. Two tracked widths let any other one be rebuilt afterwards by least squares.
 """
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diffgen.config.ema import ConstantEMAConfig, EMAConfig, PowerEMAConfig
+from diffgen.training.sharding import whole
 
 
 def gamma_of_width(width: float) -> float:
@@ -44,7 +46,7 @@ class Average:
 
 
 class EMA:
-    """The averages a configuration asks for, all updated at every optimiser step."""
+    """The averages a configuration asks for, updated together every ``every`` optimiser steps."""
 
     def __init__(self, config: EMAConfig, model: nn.Module) -> None:
         self.config = config
@@ -56,9 +58,16 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module, seen: int, batch_size: int) -> None:
-        """Take the weights after ``seen`` images, of which the last ``batch_size`` are new."""
+        """Take the weights after ``seen`` images, of which the last ``batch_size`` are new.
+
+        Where it is not yet the step for it, nothing happens; the step that is counts for all since.
+        """
+        every = self.config.every
+        if (seen // batch_size) % every:
+            return
         current = dict(model.named_parameters())
-        for average, beta in zip(self.averages, self._decays(seen, batch_size), strict=True):
+        decays = self._decays(seen, every * batch_size)
+        for average, beta in zip(self.averages, decays, strict=True):
             targets = [current[name].detach() for name in average.weights]
             torch._foreach_lerp_(list(average.weights.values()), targets, 1 - beta)
 
@@ -69,6 +78,15 @@ class EMA:
                 return [power_decay(gamma, seen, batch_size) for gamma in gammas]
             case ConstantEMAConfig():
                 return [constant_decay(self.config, seen, batch_size)]
+
+    def whole(self, keep: bool = True) -> "EMA":
+        """The same averages, not split among the processes. All must call it.
+
+        ``keep``: false in a process that only takes part; its averages are empty then.
+        """
+        found = copy.copy(self)
+        found.averages = [Average(one.name, whole(one.weights, keep)) for one in self.averages]
+        return found
 
     @property
     def preview(self) -> Average:

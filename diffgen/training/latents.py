@@ -6,17 +6,24 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from diffgen.config.source import resolve
 from diffgen.config.train import TrainConfig
-from diffgen.config.vae import LatentFormat, VAEConfig, own_format, resumed_format
+from diffgen.config.vae import (
+    LatentFormat,
+    VAEConfig,
+    own_format,
+    resumed_format,
+    standardising,
+)
+from diffgen.data.latents import Latents
 from diffgen.data.order import TrainingData
 from diffgen.errors import UserError
 from diffgen.files import write_folder, write_json
 from diffgen.group import Group
 from diffgen.models.vae import LatentSpace, load_vae, posterior_noise
-from diffgen.training.checkpoint import Checkpoints
+from diffgen.training.checkpoints import Checkpoints
+from diffgen.training.latents_fit import check_init, check_resumed, check_vae
 from diffgen.training.run_folder import RunFolder
-
-SMALLEST_STD = 1e-6  # of a channel that says something
 
 
 @dataclass(frozen=True)
@@ -28,12 +35,23 @@ class Encoder:
     seed: int
 
     def __call__(self, images: Tensor, numbers: list[int]) -> Tensor:
-        """``images`` (B, 3, H, W) in [-1, 1] of the samples ``numbers`` -> (B, C, h, w) fp32."""
-        noise = None
+        """Latents of the samples ``numbers``.
+
+        Args:
+            images: (B, 3, H, W) in [-1, 1], or their posteriors (B, 2C, h, w) as ``diffgen
+                prepare`` stores them, see ``LatentSpace.posterior``.
+            numbers: of the samples in the training.
+
+        Returns:
+            (B, C, h, w) fp32.
+        """
+        moments, noise = images, None
+        if images.shape[1] == 3:  # posteriors have an even number
+            moments = self.space.posterior(images, self.config.batch_size)
         if self.config.sample:
-            shape = self.space.shape(*images.shape[-2:])
+            shape = (moments.shape[1] // 2, *moments.shape[-2:])
             noise = posterior_noise(self.seed, numbers, shape)
-        return self.space.encode(images, noise, self.config.batch_size)
+        return self.space.sampled(moments, noise)
 
 
 def open_encoder(
@@ -49,29 +67,61 @@ def open_encoder(
     one works with what it finds there.
 
     Raises:
-        UserError: the VAE cannot be loaded or copied, or a resumed run has lost it.
+        UserError: the VAE cannot be loaded or copied, a resumed run has lost it, or the VAE or the
+            normalisation is not that of prepared latents or of the model to start from.
     """
     if config.vae is None:
         return None
     settings = config.vae
+    prepared = data.images.index if isinstance(data.images, Latents) else None
     with group.together():
-        resumed = Checkpoints(folder.path, config.train.keep_checkpoints).newest() is not None
+        resumed = Checkpoints(folder.path).newest() is not None
         if resumed:
             resumed_format(folder.path)  # refuses what does not belong together before loading it
-        elif group.main:
-            given = load_vae(settings.path, "vae.path", settings.revision)
-            write_folder(folder.vae, given.save_pretrained)
+        if group.main and (prepared or not resumed):
+            place = str(folder.vae) if resumed else settings.path
+            given = load_vae(place, "vae.path", None if resumed else settings.revision)
+            if prepared:
+                check_vae(prepared, given, place)
+            if not resumed:
+                write_folder(folder.vae, given.save_pretrained)
     with group.together():
         dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
         vae = load_vae(folder.vae.absolute(), dtype=dtype).to(device)
         if group.main and not resumed:
-            space = LatentSpace(vae, own_format(dict(vae.config), settings.scale))
-            found = space.format
-            if settings.normalise == "per_channel":
-                found = measure(Encoder(space, settings, config.seed), data, device)
+            own = LatentSpace(vae, own_format(dict(vae.config), settings.scale))
+            found = normalisation(config, Encoder(own, settings, config.seed), data, device)
+            if config.init is not None:
+                check_init(config.init, found, settings.normalise)
             write_json(folder.latents, found.model_dump())
     with group.together():
-        return Encoder(LatentSpace(vae, resumed_format(folder.path)), settings, config.seed)
+        form = resumed_format(folder.path)
+        if prepared and resumed and settings.normalise == "per_channel":
+            check_resumed(folder.path, form, prepared.per_channel(settings.sample))
+        return Encoder(LatentSpace(vae, form), settings, config.seed)
+
+
+def normalisation(
+    config: TrainConfig, encoder: Encoder, data: TrainingData, device: torch.device
+) -> LatentFormat:
+    """What ``vae.normalise`` asks for; ``encoder`` has the VAE's own.
+
+    Raises:
+        UserError: a channel is constant, or there is no model to take it from.
+    """
+    match encoder.config.normalise:
+        case "none":
+            return encoder.space.format
+        case "init":
+            there = resolve(config.init, "init").latent if config.init else None
+            if there is None:
+                raise UserError(
+                    "vae.normalise: init takes that of a model of latents; give one with --init"
+                )
+            return there
+    if isinstance(data.images, Latents):
+        return data.images.index.per_channel(encoder.config.sample)
+    return measure(encoder, data, device)
 
 
 def measure(encoder: Encoder, data: TrainingData, device: torch.device) -> LatentFormat:
@@ -101,10 +151,4 @@ def measure(encoder: Encoder, data: TrainingData, device: torch.device) -> Laten
             pixels += z[:, 0].numel()
     mean = total / pixels
     std = (squares / pixels - mean.square()).clamp(min=0).sqrt()
-    constant = (std < SMALLEST_STD).nonzero().flatten().tolist()
-    if constant:
-        raise UserError(
-            f"vae.normalise: channel {constant[0]} of the latents is constant over {count} "
-            "images, so per_channel cannot scale it; use none"
-        )
-    return LatentFormat(factor=factor, mean=mean.tolist(), std=std.tolist())
+    return standardising(factor, mean.tolist(), std.tolist(), count)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -10,27 +10,46 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
-from diffgen.config.train import LoopConfig
+from diffgen.config.loop import LoopConfig
 from diffgen.data.loader import load_batches
 from diffgen.data.order import BatchNumbers, Sample, TrainingData
 from diffgen.errors import DivergedError
 from diffgen.group import Group
 from diffgen.signals import Interrupted, deferred
-from diffgen.training.checkpoint import Checkpoints, TrainingState, Window
+from diffgen.training.checkpoint import TrainingState, Window
+from diffgen.training.checkpoints import Checkpoints
 from diffgen.training.run_folder import RunFolder
 from diffgen.training.trackers import log_scalars
+from diffgen.training.validation import tracked
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured on the way, by all processes together."""
+
+    every: int
+    """[images seen]"""
+    take: Callable[[TrainingState], Mapping[str, Any] | None]
+    """Every process calls it; what the main one gets goes into validation.jsonl."""
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What happens beside the training, on the main process only."""
+    """What happens beside the training, on the main process only, but for the measures.
+
+    The averages in the state they get are whole, also those of a sharded model.
+    """
 
     sample: Callable[[TrainingState], object]
     """Draw a preview."""
     checkpoint: Callable[[TrainingState], object] = lambda state: None
     """A checkpoint has been saved."""
+    measures: Sequence[Measure] = ()
+    facts: Callable[[float], Mapping[str, Any]] = lambda speed: {}
+    """Images a second -> what else a line of the log says."""
 
 
 @dataclass
@@ -70,7 +89,7 @@ class Loop:
         stop = settings.batch_size * math.ceil(settings.images / settings.batch_size)
         if self.state.seen >= stop:
             return
-        self.checkpoints = Checkpoints(self.folder.path, settings.keep_checkpoints)
+        self.checkpoints = Checkpoints(self.folder.path, settings.keep_checkpoints, self._milestone)
         self.model.train()
         with self._bar(stop) as bar, deferred() as request:
             for saved in self._train(stop, bar):
@@ -93,19 +112,42 @@ class Loop:
             state.ema.update(state.model, state.seen, batch)
             bar.update(batch)
             done = state.seen == stop
-            saving = done or crossed(state.seen, batch, settings.checkpoint_images)
+            regular = crossed(state.seen, batch, settings.checkpoint_images)
+            saving = done or regular or self._milestone(state.seen)
             logging = done or crossed(state.seen, batch, settings.log_images)
             if logging or saving:
                 self._collect()
             if logging:
                 self._log(bar, (state.seen - logged) / (time.perf_counter() - clock))
                 clock, logged = time.perf_counter(), state.seen
+            # A checkpoint comes last: it says that all the rest is there.
+            self._measure(done)
+            if settings.sample_images and crossed(state.seen, batch, settings.sample_images):
+                self._beside(self.hooks.sample)
             if saving:
                 self._save()
                 self._beside(self.hooks.checkpoint)
-            if settings.sample_images and crossed(state.seen, batch, settings.sample_images):
-                self._beside(self.hooks.sample)
             yield saving
+
+    def _milestone(self, seen: int) -> bool:
+        """True where a checkpoint is kept for good."""
+        every = self.settings.milestone_images
+        return bool(every) and crossed(seen, self.settings.batch_size, every)
+
+    def _measure(self, done: bool) -> None:
+        """Take the measures that are due, each once more at the end."""
+        seen, batch = self.state.seen, self.settings.batch_size
+        due = [one for one in self.hooks.measures if done or crossed(seen, batch, one.every)]
+        if not due:
+            return
+        state = self.state.whole()
+        found = [line for one in due if (line := one.take(state))]
+        with self.group.together():
+            if self.group.main and found:
+                line = {"images": seen} | {k: v for each in found for k, v in each.items()}
+                self.folder.log_validation(line)
+                self.accelerator.log(tracked(line), step=seen)
+        self.model.train()
 
     def _micro_batches(self, stop: int) -> Iterator[Sample]:
         numbers = BatchNumbers(
@@ -138,6 +180,7 @@ class Loop:
             total += loss.detach()
         limit = self.settings.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         for optimizer, schedule in zip(self.state.optimizers, self.state.schedules, strict=True):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -188,6 +231,7 @@ class Loop:
             "learning_rates": rates,
             "images_per_second": round(speed, 2),
             "processes": self.group.world,
+            **self.hooks.facts(speed),
         }
         if window.parts:
             line["losses"] = {n: total / k if k else None for n, (total, k) in window.parts.items()}
@@ -197,9 +241,7 @@ class Loop:
                 log_scalars(self.accelerator, line)
 
     def _save(self) -> None:
-        with self.group.together():
-            if self.group.main:
-                self.checkpoints.save(self.state.seen, self.state.save)
+        self.state.save_together(self.checkpoints, self.group)
 
     def _stopped(self, saved: bool) -> str:
         """Save, if it is not done yet, and say what is kept."""
@@ -212,9 +254,10 @@ class Loop:
         )
 
     def _beside(self, hook: Callable[[TrainingState], object]) -> None:
+        state = self.state.whole(self.group.main)
         with self.group.together():
             if self.group.main:
-                hook(self.state)
+                hook(state)
         self.model.train()
 
     def _bar(self, stop: int) -> tqdm:

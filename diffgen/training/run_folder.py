@@ -1,6 +1,7 @@
 """The folder of one training run: its settings, its log, and whether it may be resumed."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from diffgen.config.base import Section
 from diffgen.config.command_line import load, to_yaml
 from diffgen.errors import UserError
 from diffgen.files import write_file
+from diffgen.training.checkpoints import Checkpoints
 
 # Settings that may differ when a run is resumed: they change no weight up to where it stands.
 # The same up to rounding: how a batch lies in memory.
@@ -16,9 +18,13 @@ FREE = (
     *("train.mixed", "train.token_budget"),
     *("device", "out", "source", "reuse", "track", "sampling", "report", "ema.export"),
     *("train.images", "train.workers", "data.on_error", "regression.train.workers"),
+    *("validation", "train.compile", "train.gradient_checkpointing"),
     *("pairs.batch_size", "pairs.decode_batch_size", "pairs.decode_tiled"),
 )
-FREE_IN_TRAIN = ("log_images", "sample_images", "checkpoint_images", "keep_checkpoints")
+FREE_IN_TRAIN = (
+    *("log_images", "sample_images", "checkpoint_images"),
+    *("keep_checkpoints", "milestone_images"),
+)
 
 
 class RunFolder:
@@ -31,6 +37,7 @@ class RunFolder:
         self.path = path
         self.config = path / "config.yaml"
         self.metrics = path / "metrics.jsonl"
+        self.validation = path / "validation.jsonl"
         self.samples = path / "samples"
         self.pipeline = path / "pipeline"
         self.vae = path / "vae"
@@ -39,8 +46,11 @@ class RunFolder:
     def open(self, config: Section) -> None:
         """Make the folder, or check that the run in it is the one ``config`` describes.
 
+        Newest checkpoints that are damaged are named and set aside.
+
         Raises:
-            UserError: it holds another run (every differing field is named), or cannot be made.
+            UserError: it holds another run (every differing field is named), none of its
+                checkpoints is whole, or it cannot be made.
         """
         begun = any(self.path.glob("checkpoints/images-*")) or any(
             self.path.glob("regression/checkpoints/images-*")  # of a student
@@ -53,31 +63,47 @@ class RunFolder:
                     f"out: {self.path} holds a run with other settings; choose another --out, "
                     f"or take its settings with --config {self.config}\n{lines}"
                 )
+        for run in (self.path, self.path / "regression"):
+            Checkpoints(run).set_aside_damaged(lambda line: print(line, file=sys.stderr))
         write_file(self.config, lambda path: path.write_text(to_yaml(config), encoding="utf-8"))
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
-        try:
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise UserError(f"{self.metrics} cannot be written: {error}") from None
+        append_line(self.metrics, line)
+
+    def log_validation(self, line: dict[str, Any]) -> None:
+        """Append a line to validation.jsonl."""
+        append_line(self.validation, line)
 
     def cut_log(self, seen: int) -> None:
-        """Drop the lines of metrics.jsonl beyond ``seen`` images, and one cut off by a kill."""
-        if not self.metrics.exists():
-            return
-        kept = [line for line in self.lines() if line["images"] <= seen]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
-        write_file(self.metrics, lambda path: path.write_text(text, encoding="utf-8"))
+        """Drop the lines of both logs beyond ``seen`` images, and one cut off by a kill."""
+        for file in (self.metrics, self.validation):
+            if file.exists():
+                kept = [line for line in whole_lines(file) if line["images"] <= seen]
+                text = "".join(json.dumps(line) + "\n" for line in kept)
+                write_file(file, lambda path, text=text: path.write_text(text, encoding="utf-8"))
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """The whole lines of metrics.jsonl."""
-        for text in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(text)
-            except json.JSONDecodeError:
-                return
+        return whole_lines(self.metrics)
+
+
+def append_line(file: Path, line: dict[str, Any]) -> None:
+    """Add a line of JSON. Raises UserError: no space or no permission."""
+    try:
+        with file.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error}") from None
+
+
+def whole_lines(file: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a log, up to one that a kill cut off."""
+    for text in file.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(text)
+        except json.JSONDecodeError:
+            return
 
 
 def differences(old: Section, new: Section) -> Iterator[str]:

@@ -7,7 +7,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from diffgen.config.route import RouteConfig
 from diffgen.data.order import Sample
+from diffgen.models.route import Route, draw_route
 from diffgen.processes import Process
 from diffgen.processes.process import Model
 from diffgen.seeding import stream_generator
@@ -60,6 +62,10 @@ class Objective:
     """Share of images whose crop is not embedded; None: the model embeds none."""
     share_positions: int | None = None
     """So many consecutive samples share what their encoding draws; None: it draws nothing."""
+    route: RouteConfig | None = None
+    """Tokens that skip blocks, of images of one size; None: none does."""
+    depth: int = 0
+    """Blocks of the model; for ``route``."""
 
     def __call__(self, model: Model, batch: Sample) -> Tensor:
         """Mean over the images, 0-d fp32; ``model`` as for ``Process.loss``."""
@@ -69,6 +75,8 @@ class Objective:
             x0 = self._seen(images, numbers)
             t, drop, eps = self._drawn(numbers, x0.shape[1:])
             y, told = self._labels(batch, drop), self._told(batch, numbers, images, x0)
+            if self.route is not None:
+                told["route"] = self._route(self.route, numbers, x0)
             return self.process.loss(model, x0, eps, t, y, **told).mean()
         each = [self._seen(z[None], [n])[0] for z, n in zip(images, numbers, strict=True)]
         drawn = [self._drawn([n], x0.shape) for n, x0 in zip(numbers, each, strict=True)]
@@ -106,6 +114,11 @@ class Objective:
             draws = [n // self.share_positions for n in numbers]
             told["generator"] = [self._stream("positions", n) for n in draws]
         return told
+
+    def _route(self, config: RouteConfig, numbers: list[int], x0: Tensor) -> Route:
+        tokens = x0.shape[-2] // self.patch * (x0.shape[-1] // self.patch)
+        bounds = config.bounds(self.depth)
+        return draw_route(self.seed, numbers, tokens, config.share, *bounds).to(self.device)
 
     def _stream(self, name: str, number: int) -> torch.Generator:
         return stream_generator(self.seed, name, number)

@@ -243,7 +243,7 @@ class TestGuide:
         ("settings", "said"),
         [
             (["--guidance.guide-images", "15"], "guide_images: the first snapshot of"),
-            (["--guidance.guide-ema", "0.15"], "guide_ema: width 0.15 cannot be rebuilt from 2"),
+            (["--guidance.guide-ema", "0.02"], "guide_ema: width 0.02 cannot be rebuilt from 2"),
         ],
     )
     def test_what_cannot_be_rebuilt_is_told(self, run, tmp_path, capsys, settings, said):

@@ -14,7 +14,8 @@ from diffgen.config.nitro import NitroConfig
 from diffgen.config.process import DDPMConfig
 from diffgen.data.shapes import CLASS_NAMES
 from diffgen.errors import UserError
-from tests.lacon_runs import lines, pipeline, tiny_run
+from tests.lacon_runs import pipeline, tiny_run
+from tests.logs import curve
 from tests.nitro.runs import nitro, scores
 
 # diffusers hands a tensor to numpy the old way.
@@ -29,7 +30,7 @@ def distilled(teacher: Path, *more: str) -> DiffGenPipeline:
     nitro(teacher, *ONCE, *more)
     out = teacher.with_name(f"{teacher.name}-nitro")
     assert [line["images"] for line in scores(out)] == [0, 16]
-    (line,) = lines(out)
+    (line,) = curve(out)
     assert torch.tensor([line["loss"], *line["losses"].values()]).isfinite().all()
     pipe = DiffGenPipeline.from_pretrained(out)
     pipe.set_progress_bar_config(disable=True)
@@ -108,7 +109,7 @@ def test_a_teacher_without_classes_against_pictures_that_have_some(tmp_path):
     teacher = tiny_run(tmp_path / "tiny", prediction="x0", num_classes=0)
     data = ("--data.kind", "shapes", "--data.size", "16x16")
     distilled(teacher, "--real", "data", *data)
-    (line,) = lines(tmp_path / "tiny-nitro")
+    (line,) = curve(tmp_path / "tiny-nitro")
     assert sorted(line["losses"]) == ["gap global", "gap local", "heads global", "heads local"]
 
 
@@ -151,7 +152,7 @@ def test_other_losses_and_pools(tmp_path, loss):
     more = ("--heads.r1", "0.1", "--heads.share", "2", "--no-heads.local", "--heads.refresh", "0")
     pipe = distilled(teacher, *heads, *more, "--real", "teacher")
     drawn(pipe)
-    (line,) = lines(tmp_path / "tiny-nitro")
+    (line,) = curve(tmp_path / "tiny-nitro")
     assert sorted(line["losses"]) == ["gap global", "heads global"]
     assert [one["head_age"]["mean"] for one in scores(tmp_path / "tiny-nitro")] == [0, 2]
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from diffgen.files import locked
 from tests.e2e.forked import ROOT, Running
+from tests.logs import curve
 
 TINY = [
     *("--config", str(ROOT / "configs/debug.yaml"), "--optimizer.kind", "adamw"),
@@ -33,12 +34,6 @@ def trained(out: str, folder: Path, *more: str, world: int = 1) -> Path:
     run = started(out, folder, *more, world=world)
     assert run.codes == [0] * world, run.said
     return folder / out
-
-
-def curve(run: Path) -> list[dict]:
-    """metrics.jsonl without what a clock measured."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
 
 
 def tensors(run: Path) -> dict[str, torch.Tensor]:
@@ -172,6 +167,7 @@ BLOCK = """
 import os
 from diffgen.errors import UserError
 from diffgen.group import Group
+from tests.logs import curve
 
 group = Group.join(cpu=True)
 assert (group.world, group.largest(group.rank + 3)) == (2, 4)

@@ -19,7 +19,8 @@ from diffgen.errors import UserError
 from diffgen.joint.load import load_adapter
 from tests.e2e.forked import Running
 from tests.joint_runs import settings, tensors
-from tests.lacon_runs import lines, tiny_run
+from tests.lacon_runs import tiny_run
+from tests.logs import curve
 
 # diffusers hands a tensor to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -59,7 +60,7 @@ def photographs(folder: Path, count: int, square: int = 6) -> Path:
 
 def test_an_adapter_is_trained_beside_its_model_and_the_next_command_is_printed(work):
     out = work / "tiny/joint/depth"
-    assert [line["images"] for line in lines(out)] == [80, 160, 240]
+    assert [line["images"] for line in curve(out)] == [80, 160, 240]
     assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {
         *("adapter", "checkpoints", "samples", "config.yaml", "metrics.jsonl"),
         *("origin.json", "report.json"),
@@ -138,7 +139,7 @@ def test_two_processes_reach_the_weights_of_one(work, tmp_path):
     mine, theirs = tensors(one), tensors(tmp_path / "two")
     assert mine.keys() == theirs.keys()
     assert max((mine[name] - theirs[name]).abs().max().item() for name in mine) < 1e-3
-    for a, b in zip(lines(one), lines(tmp_path / "two"), strict=True):
+    for a, b in zip(curve(one), curve(tmp_path / "two"), strict=True):
         assert (a["processes"], b["processes"]) == (1, 2)
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
         assert a["losses"] == pytest.approx(b["losses"], rel=1e-4)

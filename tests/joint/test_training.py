@@ -26,8 +26,9 @@ from diffgen.lacon.conditions import COLOUR_ERROR, Condition
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.processes.gaussian import min_snr_weight
 from tests.joint_runs import settings, tensors
-from tests.lacon_runs import lines, tiny_run
+from tests.lacon_runs import tiny_run
 from tests.late import RANDOM
+from tests.logs import curve
 
 # diffusers hands a tensor to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -64,7 +65,7 @@ def told(out: Path) -> dict[str, Any]:
 
 
 def assert_same(one: Path, other: Path) -> None:
-    assert lines(one) == lines(other)
+    assert curve(one) == curve(other)
     mine, theirs = tensors(one), tensors(other)
     assert mine.keys() == theirs.keys()
     assert len(mine) > 40
@@ -91,7 +92,7 @@ def test_the_losses_of_both_branches_fall_and_the_model_stays_as_it_is(run, caps
         "images-000000640.png",
         "images-000000960.png",
     ]
-    first, *_, last = (line["losses"] for line in lines(out))
+    first, *_, last = (line["losses"] for line in curve(out))
     assert len(first) == 8
     for part, loss in first.items():
         assert last[part] < 0.95 * loss
@@ -145,7 +146,7 @@ def test_the_same_command_on_a_finished_training_changes_nothing(run, uninterrup
     train_joint(settings(run, out=again, method=method))
     assert_same(again, uninterrupted)
     train_joint(settings(run, out=tmp_path / "seed", method=method, seed=1))
-    assert lines(tmp_path / "seed") != lines(uninterrupted)
+    assert curve(tmp_path / "seed") != curve(uninterrupted)
 
 
 def test_channels_lie_beside_the_adapter_and_begin_with_the_models_weights(run, capsys):
@@ -161,7 +162,7 @@ def test_channels_lie_beside_the_adapter_and_begin_with_the_models_weights(run, 
     assert "mask found in images drawn from that of 16 held-out pictures: iou " in said
     assert said.endswith(f"\n  python eval/joint.py {run} --conditions mask\n")
     assert told(out)["parameters"] == sum(weight.numel() for weight in wide.values())
-    assert all("losses" not in line for line in lines(out))
+    assert all("losses" not in line for line in curve(out))
 
 
 def test_what_cannot_be_found_in_images_is_drawn_but_not_measured(

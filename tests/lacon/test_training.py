@@ -22,8 +22,9 @@ from diffgen.lacon.load import load_aligner
 from diffgen.lacon.training import Reader, image_std
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.processes.ddpm import DDPM
-from tests.lacon_runs import lines, settings, tensors, tiny_run
+from tests.lacon_runs import settings, tensors, tiny_run
 from tests.late import RANDOM
+from tests.logs import curve
 
 # diffusers hands a tensor to numpy the old way.
 pytestmark = [
@@ -35,7 +36,7 @@ WANTED = "palette=PICTURE.png --constraint-from picture"
 
 
 def assert_same(one: Path, other: Path) -> None:
-    assert lines(one) == lines(other)
+    assert curve(one) == curve(other)
     mine, theirs = tensors(one), tensors(other)
     assert mine.keys() == theirs.keys()
     assert len(mine) > 40
@@ -62,7 +63,7 @@ def test_the_loss_falls_and_held_out_palettes_are_read(run, capsys):
         "images-000001600.png",
         "images-000003200.png",
     ]
-    losses = [line["loss"] for line in lines(out)]
+    losses = [line["loss"] for line in curve(out)]
     assert len(losses) == 10
     assert losses[-1] < 0.6 * losses[0]
     pipe = DiffGenPipeline.from_pretrained(run)
@@ -113,7 +114,7 @@ def test_the_same_command_on_a_finished_aligner_changes_nothing(run, uninterrupt
     train_aligner(settings(run, out=again))
     assert_same(again, uninterrupted)
     train_aligner(settings(run, out=tmp_path / "seed", seed=1))
-    assert lines(tmp_path / "seed") != lines(uninterrupted)
+    assert curve(tmp_path / "seed") != curve(uninterrupted)
 
 
 def test_an_aligner_that_reads_nothing_says_so(run, tmp_path, capsys):

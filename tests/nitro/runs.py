@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from diffgen.cli import launch
-from tests.lacon_runs import lines
+from tests.logs import curve
 
 QUICK = [
     *("--device", "cpu", "--pairs.count", "100", "--pairs.steps", "2", "--pairs.batch-size", "25"),
@@ -68,6 +68,6 @@ def assert_same(one: Path, other: Path) -> None:
     assert different == []
     assert scores(one) == scores(other)
     for stage in ("regression", "."):
-        assert lines(one / stage) == lines(other / stage)
+        assert curve(one / stage) == curve(other / stage)
     index = "pipeline/model_index.json"
     assert (one / index).read_text() == (other / index).read_text()

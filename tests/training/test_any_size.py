@@ -6,7 +6,8 @@ from PIL import Image
 
 from diffgen import DiffGenPipeline, DiT
 from diffgen.commands.train import train
-from tests.training.test_loop import lines, settings, tensors
+from tests.logs import curve
+from tests.training.test_loop import settings, tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -35,7 +36,7 @@ def test_neither_the_budget_nor_padding_changes_the_training(tmp_path, train_set
     gentle = {"optimizer": {"kind": "adamw", "lr": 1e-5}}
     train(settings(tmp_path / "packed", **MIXED, **gentle))
     train(settings(tmp_path / "other", **MIXED, **gentle, train=train_settings))
-    for one, other in zip(lines(tmp_path / "packed"), lines(tmp_path / "other"), strict=True):
+    for one, other in zip(curve(tmp_path / "packed"), curve(tmp_path / "other"), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
 

@@ -13,7 +13,8 @@ from diffgen.config.optimizer import AdamWConfig, MuonConfig, ScheduleConfig
 from diffgen.errors import UserError
 from diffgen.files import write_file, write_folder, write_json
 from diffgen.models.dit import DiT
-from diffgen.training.checkpoint import Checkpoints, TrainingState, seen_of
+from diffgen.training.checkpoint import TrainingState
+from diffgen.training.checkpoints import Checkpoints, seen_of
 from diffgen.training.ema import EMA
 from diffgen.training.optimizers import build_optimizers, build_schedules
 
@@ -198,6 +199,72 @@ class TestKeeping:
     def test_only_checkpoints_have_images_in_their_name(self, tmp_path):
         with pytest.raises(ValueError, match="is no checkpoint"):
             seen_of(tmp_path)
+
+
+    def test_milestones_stay_for_good(self, tmp_path):
+        checkpoints = Checkpoints(tmp_path, keep=1, lasting=lambda seen: seen % 16 == 0)
+        for seen in (8, 16, 24, 32, 40, 48, 56):
+            checkpoints.save(seen, lambda path: (path / "f").write_text("x"))
+        assert [seen_of(path) for path in checkpoints.all()] == [16, 32, 48, 56]
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+class TestDamage:
+    def saved(self, run: Path, *seen: int) -> Checkpoints:
+        checkpoints = Checkpoints(run, keep=9)
+        state = fresh()
+        for images in seen:
+            checkpoints.save(images, state.save)
+        return checkpoints
+
+    @pytest.mark.parametrize("damage", [truncate, empty, scribble, Path.unlink, flip])
+    @pytest.mark.parametrize("name", FILES)
+    def test_what_is_damaged_is_told_and_set_aside(self, tmp_path, name, damage):
+        checkpoints = self.saved(tmp_path, 8, 16, 24)
+        told: list[str] = []
+        checkpoints.set_aside_damaged(told.append)
+        assert told == []
+        damage(checkpoints.newest() / name)
+        checkpoints.set_aside_damaged(told.append)
+        assert len(told) == 1
+        assert f"images-000000024 is damaged ({name} " in told[0]
+        assert [seen_of(path) for path in checkpoints.all()] == [8, 16]
+        assert (checkpoints.folder / "damaged-images-000000024").is_dir()
+
+    def test_several_in_a_row_are_passed_over_and_older_ones_not_looked_at(self, tmp_path):
+        checkpoints = self.saved(tmp_path, 8, 16, 24, 32)
+        for path in (checkpoints.place(8), checkpoints.place(24), checkpoints.place(32)):
+            flip(path / "model.safetensors")
+        told: list[str] = []
+        checkpoints.set_aside_damaged(told.append)
+        assert [line.split(" ")[0].rpartition("/")[2] for line in told] == [
+            "images-000000032",
+            "images-000000024",
+        ]
+        assert seen_of(checkpoints.newest()) == 16
+
+    def test_where_none_is_whole_nothing_is_touched(self, tmp_path):
+        checkpoints = self.saved(tmp_path, 8, 16)
+        for path in checkpoints.all():
+            (path / "optimizer.pt").unlink()
+        with pytest.raises(UserError, match=r"no checkpoint in .* is whole .*optimizer.pt is miss"):
+            checkpoints.set_aside_damaged(print)
+        assert [seen_of(path) for path in checkpoints.all()] == [8, 16]
+
+    def test_an_empty_folder_and_a_damaged_manifest_are_damage(self, tmp_path):
+        checkpoints = self.saved(tmp_path, 8)
+        checkpoints.place(16).mkdir()
+        (checkpoints.place(24)).mkdir()
+        (checkpoints.place(24) / "manifest.json").write_text("{")
+        told: list[str] = []
+        checkpoints.set_aside_damaged(told.append)
+        assert len(told) == 2
+        assert seen_of(checkpoints.newest()) == 8
 
 
 class Killed(BaseException):

@@ -14,6 +14,7 @@ import diffgen.training.checkpoint as checkpoint
 from diffgen.cli import launch
 from diffgen.commands.train import train
 from diffgen.config.train import TrainConfig
+from diffgen.training.checkpoints import Checkpoints
 
 # diffusers hands a tensor to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -139,7 +140,7 @@ def test_the_operating_system_refuses_for_real(whole, tmp_path, capsys, share):
 
 def test_a_killed_save_leaves_nothing_that_grows(tmp_path):
     """Checkpoints at a signal bear odd numbers, so a later save must sweep what a kill left."""
-    checkpoints = checkpoint.Checkpoints(tmp_path, keep=2)
+    checkpoints = Checkpoints(tmp_path, keep=2)
     checkpoints.save(8, lambda path: (path / "f").write_text("x"))
     for name in (".images-000000013.new", ".images-000000007.old"):
         (checkpoints.folder / name).mkdir()

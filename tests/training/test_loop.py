@@ -13,14 +13,16 @@ from safetensors.torch import load_file
 
 import diffgen.commands.train as command
 from diffgen import DiffGenPipeline, DiT
+from diffgen.commands.begin_training import begin_state
 from diffgen.commands.train import train
 from diffgen.config.train import TrainConfig
 from diffgen.data.source import build_images
 from diffgen.errors import UserError
 from diffgen.files import locked
 from diffgen.sampling.schedulers import build_scheduler
-from diffgen.training.checkpoint import Checkpoints, seen_of
+from diffgen.training.checkpoints import Checkpoints, seen_of
 from diffgen.training.loop import crossed
+from tests.logs import curve
 
 # diffusers hands a tensor to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -49,12 +51,6 @@ def settings(out: Path, **changes) -> TrainConfig:
     return TrainConfig.model_validate(base)
 
 
-def lines(out: Path) -> list[dict]:
-    """metrics.jsonl without what a clock measured."""
-    found = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in found]
-
-
 def newest(out: Path) -> Path:
     path = Checkpoints(out, 2).newest()
     assert path is not None
@@ -78,7 +74,7 @@ def tensors(out: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    assert lines(one) == lines(other)
+    assert curve(one) == curve(other)
     mine, theirs = tensors(one), tensors(other)
     assert mine.keys() == theirs.keys()
     assert len(mine) > 50
@@ -108,8 +104,8 @@ def test_the_loss_falls_and_the_run_folder_is_complete(tmp_path):
             train={"images": 1600, "batch_size": 16, "log_images": 160, "checkpoint_images": 800},
         )
     )
-    losses = [line["loss"] for line in lines(tmp_path)]
-    assert [line["images"] for line in lines(tmp_path)] == list(range(160, 1601, 160))
+    losses = [line["loss"] for line in curve(tmp_path)]
+    assert [line["images"] for line in curve(tmp_path)] == list(range(160, 1601, 160))
     assert 0.9 < losses[0] < 1.4
     assert losses[-1] < 0.65 * losses[0]
     assert {path.name for path in tmp_path.iterdir()} >= {
@@ -124,7 +120,7 @@ def test_the_same_training_twice_is_the_same_bit_for_bit(uninterrupted, tmp_path
     train(settings(tmp_path / "again"))
     assert_same_run(tmp_path / "again", uninterrupted)
     train(settings(tmp_path / "seed", seed=1))
-    assert lines(tmp_path / "seed") != lines(uninterrupted)
+    assert curve(tmp_path / "seed") != curve(uninterrupted)
 
 
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(uninterrupted, tmp_path, monkeypatch):
@@ -141,7 +137,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(uninterrupted, tmp
         patch.setattr(command, "draw_preview", kill)
         with pytest.raises(Killed):
             train(config)
-    assert [line["images"] for line in lines(config.out)] == [24, 48, 72]
+    assert [line["images"] for line in curve(config.out)] == [24, 48, 72]
     assert seen_of(newest(config.out)) == 64
     with (config.out / "metrics.jsonl").open("a") as file:
         file.write('{"images": 9')  # the kill cut a line in two
@@ -158,7 +154,7 @@ def test_a_longer_training_continues_a_shorter_one(tmp_path):
     train(settings(tmp_path / "parts", **constant, train={"images": 48}))
     assert seen_of(newest(tmp_path / "parts")) == 48
     train(settings(tmp_path / "parts", **constant))
-    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
     parts, whole = (
         load_file(newest(tmp_path / r) / "model.safetensors") for r in ("parts", "whole")
     )
@@ -179,7 +175,7 @@ def test_the_rate_warms_up_and_falls_as_configured(uninterrupted):
 
     A line at n images bears the rate of the step that follows, which ends at n + 8.
     """
-    for line in lines(uninterrupted):
+    for line in curve(uninterrupted):
         seen = line["images"] + 8
         progress = min(1, seen / 96)
         factor = min(1, seen / 32) * (1 + math.cos(math.pi * progress)) / 2
@@ -220,7 +216,7 @@ def test_accumulation_gives_the_gradients_of_the_whole_batch(tmp_path, pieces):
         train(settings(out, init=source, train=loop))
         found = tensors(out)
         moments.append({k: v for k, v in found.items() if k.endswith(("momentum", "exp_avg"))})
-        assert lines(out)[0]["loss"] == pytest.approx(lines(tmp_path / "run1")[0]["loss"], rel=1e-6)
+        assert curve(out)[0]["loss"] == pytest.approx(curve(tmp_path / "run1")[0]["loss"], rel=1e-6)
     assert len(moments[0]) == sum(1 for _ in DiT(depth=1).parameters())
     largest = max(v.abs().max() for v in moments[0].values())
     for name, moment in moments[0].items():
@@ -242,8 +238,8 @@ def test_the_gradient_reaches_the_optimiser_at_the_norm_it_is_clipped_to(tmp_pat
         train(settings(tmp_path / f"{limit}", init=source, optimizer={"kind": "adamw"}, train=loop))
         found = moments(tmp_path / f"{limit}")
         norms[limit] = torch.cat([v.flatten() for v in found.values()]).norm().item() / 0.1
-    logged = lines(tmp_path / "0")[0]["grad_norm"]
-    assert logged == lines(tmp_path / "0.001")[0]["grad_norm"]  # logged as it was
+    logged = curve(tmp_path / "0")[0]["grad_norm"]
+    assert logged == curve(tmp_path / "0.001")[0]["grad_norm"]  # logged as it was
     assert norms[0] == pytest.approx(logged, rel=1e-5)
     assert logged > 0.1
     assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3)
@@ -282,7 +278,7 @@ def test_a_bad_loss_stops_the_training_and_names_the_last_good_checkpoint(tmp_pa
     for file in good.glob("*.safetensors"):
         for name, tensor in load_file(file).items():
             assert tensor.isfinite().all(), (file.name, name)
-    state = command.build_state(
+    state = begin_state(
         config,
         DiT.build(config.model, num_classes=8, in_channels=3, sample_size=(16, 16)),
         command.build_accelerator(config),
@@ -329,16 +325,38 @@ def test_several_changed_settings_are_named_together(uninterrupted):
     assert "model.depth: 1 there, 2 here" in str(caught.value)
 
 
-def test_a_damaged_checkpoint_stops_the_resumption_and_keeps_everything(tmp_path):
-    config = settings(tmp_path / "run", train={"images": 32})
-    train(config)
-    damaged = newest(config.out) / "model.safetensors"
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    log = (config.out / "metrics.jsonl").read_text()
-    with pytest.raises(UserError, match=r"images-000000032 cannot be read"):
+def damaged(run: Path) -> Path:
+    file = newest(run) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    return file
+
+
+def test_a_damaged_checkpoint_stops_the_resumption_when_there_is_no_other(tmp_path):
+    train(settings(tmp_path / "run", train={"images": 32}))
+    shutil.rmtree(Checkpoints(tmp_path / "run").all()[0])
+    file = damaged(tmp_path / "run")
+    log = (tmp_path / "run/metrics.jsonl").read_text()
+    with pytest.raises(UserError, match=r"images-000000032: model.safetensors has 100 bytes"):
         train(settings(tmp_path / "run", train={"images": 64}))
-    assert damaged.stat().st_size == 100
-    assert (config.out / "metrics.jsonl").read_text() == log
+    assert file.stat().st_size == 100
+    assert (tmp_path / "run/metrics.jsonl").read_text() == log
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(tmp_path, capsys):
+    for name in ("run", "whole"):
+        train(settings(tmp_path / name, train={"images": 64}))
+    damaged(tmp_path / "run")
+    train(settings(tmp_path / "run", train={"images": 64}))
+    said = capsys.readouterr()
+    assert "images-000000064 is damaged (model.safetensors has 100 bytes instead of" in said.err
+    assert "images seen" in said.out
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+    one, other = tensors(tmp_path / "run"), tensors(tmp_path / "whole")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    names = {path.name for path in (tmp_path / "run/checkpoints").iterdir()}
+    assert "damaged-images-000000064" in names
+    assert "images-000000064" in names
 
 
 def test_starting_from_a_model_of_other_classes_renews_only_their_table(tmp_path, capsys):

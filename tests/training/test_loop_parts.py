@@ -10,12 +10,13 @@ from accelerate import Accelerator
 from torch import nn
 
 from diffgen.config.ema import ConstantEMAConfig
+from diffgen.config.loop import LoopConfig
 from diffgen.config.optimizer import AdamWConfig, ScheduleConfig
-from diffgen.config.train import LoopConfig
 from diffgen.data.order import Sample, TrainingData
 from diffgen.data.shapes import Shapes
 from diffgen.group import Group
-from diffgen.training.checkpoint import Checkpoints, TrainingState, Window
+from diffgen.training.checkpoint import TrainingState, Window
+from diffgen.training.checkpoints import Checkpoints
 from diffgen.training.ema import EMA
 from diffgen.training.loop import Hooks, Loop
 from diffgen.training.optimizers import build_optimizers, build_schedules

@@ -12,7 +12,7 @@ from diffgen.config.command_line import load
 from diffgen.config.train import TrainConfig
 from diffgen.errors import UserError
 from diffgen.files import write_json
-from diffgen.training.checkpoint import Checkpoints, seen_of
+from diffgen.training.checkpoints import Checkpoints, seen_of
 from diffgen.training.run_folder import RunFolder, differences
 
 
@@ -27,7 +27,7 @@ def train_run(run: TrainConfig, digest: str | None) -> None:
         UserError: the folder holds a training of another length or on other images, or what
             ``train`` refuses.
     """
-    newest = Checkpoints(run.out, run.train.keep_checkpoints).newest()
+    newest = Checkpoints(run.out).newest()
     file = RunFolder(run.out).config
     stated = load(TrainConfig, file) if newest and file.exists() else None
     if newest:

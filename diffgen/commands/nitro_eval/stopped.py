@@ -6,7 +6,7 @@ from typing import Any
 from diffgen.config.stored import read_json
 from diffgen.errors import DivergedError
 from diffgen.files import write_json
-from diffgen.training.checkpoint import Checkpoints, seen_of
+from diffgen.training.checkpoints import Checkpoints, seen_of
 
 FILE = "diverged.json"
 
@@ -25,6 +25,6 @@ def note(student: Path, error: DivergedError) -> None:
     """
     if not (student / "pipeline").exists():
         raise error
-    newest = Checkpoints(student, 1).newest()
+    newest = Checkpoints(student).newest()
     images = 0 if newest is None else seen_of(newest)  # the beginning is scored too
     write_json(student / FILE, {"images": images, "message": str(error)})

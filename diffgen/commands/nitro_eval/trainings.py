@@ -10,7 +10,7 @@ from diffgen.config.nitro import NitroConfig
 from diffgen.config.nitro_eval import NitroEvalConfig, RowName
 from diffgen.config.source import Source
 from diffgen.errors import UserError
-from diffgen.training.checkpoint import Checkpoints, seen_of
+from diffgen.training.checkpoints import Checkpoints, seen_of
 from diffgen.training.run_folder import RunFolder, differences
 
 SEVERAL: tuple[RowName, ...] = ("student", "pool", "fixed", "refresh_0", "refresh_1")
@@ -63,7 +63,7 @@ def is_trained(name: RowName, config: NitroConfig) -> bool:
     """
     assert config.out is not None
     folder = RunFolder(config.out)
-    newest = Checkpoints(folder.path, config.train.keep_checkpoints).newest()
+    newest = Checkpoints(folder.path).newest()
     ended = stopped(folder.path) is not None
     if (newest is None and not ended) or not folder.config.exists():
         return False

@@ -1,0 +1,217 @@
+"""``prepare``: from images to the posteriors of their latents, on disk, for trainings to share."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from diffgen.commands.prepared_folder import PreparedFolder
+from diffgen.config.base import parse_size
+from diffgen.config.latents import LatentIndex, PreparedVAE
+from diffgen.config.prepare import PrepareConfig
+from diffgen.config.vae import own_format
+from diffgen.data.fit import Limits
+from diffgen.data.folder import Folder
+from diffgen.data.hub import Hub, HubStream
+from diffgen.data.images import DamagedImage
+from diffgen.data.listing import names_digest
+from diffgen.data.prepared_encoding import SKIP, Encoding
+from diffgen.data.prepared_images import PreparedImages, image_sizes
+from diffgen.data.prepared_plan import Shard, plan_of_one_size, plan_of_sizes
+from diffgen.data.shards import Note, finished, statistics_of, write_shard
+from diffgen.data.source import build_images
+from diffgen.device import chosen_device, on_cpu
+from diffgen.errors import UserError
+from diffgen.files import locked
+from diffgen.group import Group
+from diffgen.models.vae import LatentSpace, load_vae, vae_digest
+from diffgen.signals import Interrupted
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is encoded, and what with."""
+
+    config: PrepareConfig
+    source: PreparedImages
+    space: LatentSpace
+    weights: str
+    """Digest of those of the VAE."""
+
+    @property
+    def folder(self) -> PreparedFolder:
+        """Where to."""
+        return PreparedFolder(self.config.out)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what is stored."""
+        images = self.source.images
+        facts: dict[str, Any] = {"count": len(images)}
+        if isinstance(images, Folder):
+            facts["names"] = names_digest(images.files, images.config.path)
+        elif isinstance(images, Hub):
+            facts["fingerprint"] = images.fingerprint
+        deciding = self.config.deciding()
+        deciding["vae"] |= {"weights": self.weights, **self.space.format.model_dump(mode="json")}
+        return {"schema": "diffgen-latents/1", "images": facts, **deciding}
+
+
+def prepare(config: PrepareConfig) -> None:
+    """Encode the images into ``config.out``; several processes share the files.
+
+    Files that the same command has left there, and that are whole, are kept.
+
+    Raises:
+        UserError: anything a user can mend; see its message.
+        Interrupted: a signal came; its message tells how many files there are.
+    """
+    group = Group.join(cpu=on_cpu(config.device))
+    with ExitStack() as lock:
+        with group.together():
+            work = begin(config)
+            if group.main:
+                lock.enter_context(locked(config.out))
+                work.folder.open(work.settings(), work.space.vae, work.weights)
+        shards, unread = plan(work, group)
+        notes = encode_missing(work, shards, group)
+        with group.together():
+            index = index_of(work, notes, unread)
+            if group.main:
+                work.folder.close(index)
+    group.leave()
+    if group.main:
+        left_out = f" ({len(index.skipped):,} damaged left out)" if index.skipped else ""
+        print(f"latents of {index.count:,} images{left_out} in {len(notes):,} files, {config.out}")
+
+
+def begin(config: PrepareConfig) -> Preparation:
+    """Load the VAE and find the images."""
+    chosen_device(config.device, "vae.precision" if config.vae.precision == "bf16" else None)
+    vae = load_vae(config.vae.path, "vae.path", config.vae.revision)
+    space = LatentSpace(vae, own_format(dict(vae.config)))
+    longest = parse_size(config.longest) if config.longest else None
+    limits = Limits(config.patch_size * space.format.factor, longest)
+    images = build_images(config.data, limits=limits)
+    if isinstance(images, HubStream):
+        raise UserError("data.streaming: the images of a stream are not counted ahead")
+    return Preparation(config, PreparedImages(images, config.seed), space, vae_digest(vae))
+
+
+def plan(work: Preparation, group: Group) -> tuple[list[Shard], dict[int, str]]:
+    """The files to be, and damaged images of which not even the size is known."""
+    config, count, factor = work.config, len(work.source.images), work.space.format.factor
+    if config.crop not in ("none", "mixed"):
+        height, width = parse_size(config.data.size)
+        size = (height // factor, width // factor)
+        return plan_of_one_size(count, size, config.shard_images), {}
+    mine = range(count * group.rank // group.world, count * (group.rank + 1) // group.world)
+    with group.together():
+        sizes, damaged = image_sizes(work.source, mine, shown=group.main)
+        if damaged and not config.skips:
+            raise DamagedImage(f"{next(iter(damaged.values()))} {SKIP}")
+    parts = group.everyones((sizes, damaged))
+    unread = {number: why for _, some in parts for number, why in some.items()}
+    every = np.concatenate([sizes for sizes, _ in parts])
+    return plan_of_sizes(every, factor, config.shard_images), unread
+
+
+def encode_missing(work: Preparation, shards: Sequence[Shard], group: Group) -> list[Note]:
+    """Write the files that are not there or not whole; the notes of all. All must call it."""
+    notes: dict[str, Note] = {}
+    try:
+        with group.together():
+            dealt = group.deal(shards)
+            shown = tqdm(dealt, "checking files", delay=2, leave=False, disable=not group.main)
+            there = {s.file: note for s in shown if (note := finished(work.config.out, s.file))}
+        for some in group.everyones(there):
+            notes |= some
+        todo = [shard for shard in shards if shard.file not in notes]
+        if todo:
+            with group.together():
+                if group.main:
+                    work.folder.reopen()
+            for some in group.everyones(encode_shared(work, todo, shards, group)):
+                notes |= some
+    except Interrupted as stop:
+        there_now = sum(work.folder.has(shard.file) for shard in shards)
+        left = f"{there_now} of {len(shards)} files are in {work.config.out}, the same command goes"
+        raise Interrupted(stop.signum, f"{left} on") from None
+    return [notes[shard.file] for shard in shards]
+
+
+def encode_shared(
+    work: Preparation, todo: Sequence[Shard], shards: Sequence[Shard], group: Group
+) -> dict[str, Note]:
+    """Write the files ``todo`` of all, one a process at a time; the notes of one's own."""
+    mine: dict[str, Note] = {}
+    total, missing = (sum(map(len, some)) for some in (shards, todo))
+    with group.together():
+        encoding = build_encoding(work)
+    bar = tqdm(
+        total=total,
+        initial=total - missing,
+        unit="img",
+        desc="encoding",
+        disable=not group.main,
+    )
+    with bar:
+        for turn in range(0, len(todo), group.world):
+            these = todo[turn : turn + group.world]
+            before = bar.n
+            with group.together():
+                for shard in group.deal(these):
+                    tensors, damaged = encoding.encode(work.source, shard, bar.update)
+                    mine[shard.file] = write_shard(work.config.out, shard.file, tensors, damaged)
+            bar.update(sum(map(len, these)) - (bar.n - before))
+    return mine
+
+
+def build_encoding(work: Preparation) -> Encoding:
+    """The VAE on its device, and how what it gives is stored."""
+    config, space = work.config, work.space
+    device, given = chosen_device(config.device), config.vae
+    if given.precision == "bf16":
+        low = load_vae(given.path, "vae.path", given.revision, torch.bfloat16)
+        space = LatentSpace(low, space.format)
+    space.vae.to(device)
+    encode = partial(space.posterior, batch_size=given.batch_size)
+    return Encoding(
+        posterior=lambda images: encode(images.to(device)),
+        channels=space.format.channels,
+        factor=space.format.factor,
+        batch_size=config.vae.batch_size,
+        dtype=getattr(torch, config.dtype),
+        flip=config.flip,
+        skip=config.skips,
+        workers=config.workers,
+    )
+
+
+def index_of(work: Preparation, notes: Sequence[Note], unread: dict[int, str]) -> LatentIndex:
+    """What the folder says of itself.
+
+    Raises:
+        UserError: no image could be read.
+    """
+    config, skipped = work.config, dict(unread)
+    for note in notes:
+        skipped |= note.skipped
+    vae = config.vae.model_dump(exclude={"batch_size"})
+    return LatentIndex(
+        schema="diffgen-latents/1",
+        vae=PreparedVAE(**vae, weights=work.weights, format=work.space.format),
+        statistics=statistics_of([note.sums for note in notes]),
+        dtype=config.dtype,
+        size=config.data.size,
+        crop=config.crop,
+        flip=config.flip,
+        class_names=work.source.images.class_names,
+        count=sum(note.entry.count for note in notes),
+        skipped=dict(sorted(skipped.items())),
+        shards=tuple(note.entry for note in notes),
+    )

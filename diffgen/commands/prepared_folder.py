@@ -1,0 +1,83 @@
+"""The folder ``prepare`` fills: ``settings.json`` comes first, ``index.json`` last."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderKL
+
+from diffgen.config.latents import INDEX, SETTINGS, LatentIndex
+from diffgen.data.shards import note_place
+from diffgen.errors import UserError
+from diffgen.files import write_file, write_folder, write_json
+from diffgen.models.vae import load_vae, vae_digest
+from diffgen.training.run_folder import flatten
+
+
+@dataclass(frozen=True)
+class PreparedFolder:
+    """``vae/``, a folder of files for each size of latents, and what tells of them."""
+
+    path: Path
+
+    def open(self, settings: dict[str, Any], vae: AutoencoderKL, weights: str) -> None:
+        """Begin, or go on with, what ``settings`` decide; ``weights``: digest of those of ``vae``.
+
+        Raises:
+            UserError: it holds something else; every differing setting is named.
+        """
+        file, here = self.path / SETTINGS, json.loads(json.dumps(settings))
+        if file.exists():
+            self._compare(file, here)
+        elif strange := next((p for p in self.path.iterdir() if p.name[0] != "."), None):
+            raise UserError(
+                f"out: {self.path} holds {strange.name}, but no latents; choose another --out"
+            )
+        else:
+            write_json(file, here)
+        if self._kept_weights() != weights:
+            write_folder(self.path / "vae", vae.save_pretrained)
+
+    def reopen(self) -> None:
+        """Something is missing or damaged: the folder is not whole until ``close``."""
+        try:
+            (self.path / INDEX).unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"out: {self.path} cannot be written: {error}") from None
+
+    def close(self, index: LatentIndex) -> None:
+        """All files are there: write the index, unless it says so already."""
+        file, text = self.path / INDEX, index.model_dump_json(by_alias=True, indent=1) + "\n"
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            write_file(file, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def has(self, shard: str) -> bool:
+        """True if a file has been finished, as far as its note tells."""
+        return note_place(self.path, shard).exists()
+
+    def _kept_weights(self) -> str | None:
+        """Digest of the copy's; None: there is none that can be read."""
+        if not (self.path / "vae").exists():
+            return None
+        try:
+            return vae_digest(load_vae(self.path / "vae"))
+        except UserError:
+            return None
+
+    def _compare(self, file: Path, here: dict[str, Any]) -> None:
+        try:
+            there = json.loads(file.read_text(encoding="utf-8"))
+            before, now = flatten(there), flatten(here)
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(f"out: {file} is damaged ({error}); choose another --out") from None
+        differing = [
+            f"  {name}: {before.get(name)} there, {now.get(name)} here"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name)
+        ]
+        if differing:
+            raise UserError(
+                f"out: {self.path} holds latents prepared with other settings; choose another "
+                "--out\n" + "\n".join(differing)
+            )

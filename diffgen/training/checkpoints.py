@@ -1,0 +1,145 @@
+"""The checkpoints of a run: written whole, counted, kept, and looked over before one is used.
+
+``checkpoints/images-000012800/`` carries a manifest of its files, so that a damaged one is known.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from diffgen.errors import UserError
+from diffgen.files import write_folder
+
+NAME = re.compile(r"images-(\d+)")
+MANIFEST = "manifest.json"
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest last.
+
+    Args:
+        run: its folder.
+        keep: so many of the newest stay.
+        lasting: True for the images seen at a milestone, a checkpoint that stays for good.
+    """
+
+    def __init__(
+        self, run: Path, keep: int = 1, lasting: Callable[[int], bool] = lambda seen: False
+    ) -> None:
+        self.folder = run / "checkpoints"
+        self.keep = keep
+        self.lasting = lasting
+
+    def all(self) -> list[Path]:
+        """Finished checkpoints, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        found = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
+        return sorted(found, key=seen_of)
+
+    def newest(self) -> Path | None:
+        """The checkpoint to resume from, if there is one."""
+        found = self.all()
+        return found[-1] if found else None
+
+    def place(self, seen: int) -> Path:
+        """Where the checkpoint after ``seen`` images lies."""
+        return self.folder / f"images-{seen:09d}"
+
+    def save(self, seen: int, write: Callable[[Path], Any]) -> Path:
+        """Write a checkpoint whole, then drop the oldest beyond ``keep``.
+
+        Raises:
+            UserError: no space or no permission; the others stay as they were.
+        """
+        target = self.place(seen)
+        if self.folder.is_dir():
+            for left in self.folder.glob(".images-*"):  # by a save that was killed
+                shutil.rmtree(left, ignore_errors=True)
+
+        def whole(folder: Path) -> None:
+            write(folder)
+            (folder / MANIFEST).write_text(json.dumps(manifest(folder), indent=1))
+
+        write_folder(target, whole)
+        for old in self.all()[: -self.keep]:
+            if not self.lasting(seen_of(old)):
+                shutil.rmtree(old)
+        return target
+
+    def set_aside_damaged(self, tell: Callable[[str], object]) -> None:
+        """Rename newest checkpoints that are damaged, so that the one before them is used.
+
+        Raises:
+            UserError: none is whole; all are left as they are.
+        """
+        found = self.all()
+        faults = {}
+        for checkpoint in reversed(found):
+            fault = damage(checkpoint)
+            if fault is None:
+                break
+            faults[checkpoint] = fault
+        if faults and len(faults) == len(found):
+            told = "; ".join(f"{path.name}: {fault}" for path, fault in faults.items())
+            raise UserError(
+                f"out: no checkpoint in {self.folder} is whole ({told}); bring one back, or "
+                "choose another --out"
+            )
+        for checkpoint, fault in faults.items():
+            aside = checkpoint.with_name(f"damaged-{checkpoint.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(checkpoint, aside)
+            tell(
+                f"{checkpoint} is damaged ({fault}); it is now {aside.name}, the one before is used"
+            )
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """Bytes and SHA-256 of every file of a checkpoint, by its path in it."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in files
+    }
+
+
+def damage(checkpoint: Path) -> str | None:
+    """How a checkpoint differs from its manifest; None: it is whole, or as old as to have none."""
+    try:
+        stated = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None if any(checkpoint.iterdir()) else "it is empty"
+    except ValueError as error:
+        return f"{MANIFEST}: {error}"
+    for name, facts in stated.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != facts["bytes"]:
+            return f"{name} has {path.stat().st_size:,} bytes instead of {facts['bytes']:,}"
+        if sha256(path) != facts["sha256"]:
+            return f"{name} has other content than was written"
+    return None
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def seen_of(checkpoint: Path) -> int:
+    """Images seen at a checkpoint, from its name."""
+    match = NAME.fullmatch(checkpoint.name)
+    if match is None:
+        raise ValueError(f"{checkpoint} is no checkpoint")
+    return int(match[1])

@@ -1,0 +1,316 @@
+"""``prepare``: what is kept, mended, refused and left out, and the statistics of it all."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import diffgen.commands.prepare as command
+from diffgen.cli import main
+from diffgen.commands.prepare import prepare
+from diffgen.config.latents import LatentsConfig, read_index
+from diffgen.data.latents import Latents
+from diffgen.errors import UserError
+from diffgen.files import locked
+from diffgen.models.vae import load_vae, vae_digest
+from diffgen.signals import Interrupted
+from tests.prepared import content, made, pictures, settings
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+SECOND = "8x12/shard-00001.safetensors"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, vae_folder):
+    """20 scenes in three files; not to be changed."""
+    return made(tmp_path_factory.mktemp("prepared") / "whole", vae_folder)
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "copy")
+
+
+def refusal(config) -> str:
+    with pytest.raises(UserError) as caught:
+        prepare(config)
+    return str(caught.value)
+
+
+def stamps(folder) -> dict[str, tuple[int, int]]:
+    """Inode and time of change of every file but the lock."""
+    found = ((path, path.stat()) for path in folder.rglob("*") if path.name != ".lock")
+    return {str(path): (state.st_ino, state.st_mtime_ns) for path, state in found if path.is_file()}
+
+
+def test_the_index_counts_and_describes_what_is_there(whole, vae_folder):
+    index = read_index(whole)
+    assert index.count == sum(shard.count for shard in index.shards) == 20
+    assert [shard.count for shard in index.shards] == [8, 8, 4]
+    for shard in index.shards:
+        file = whole / shard.file
+        assert file.stat().st_size == shard.bytes
+        moments = load_file(file)["moments"]
+        assert moments.shape == (shard.count, 1, 8, shard.height, shard.width)
+        assert moments.dtype == torch.float32
+    assert (index.size, index.crop, index.flip, index.dtype) == ("16x24", "center", False, "float32")
+    assert index.vae.path == str(vae_folder)
+    assert index.vae.weights == vae_digest(load_vae(whole))
+    assert index.vae.format.std == pytest.approx([1 / 0.7] * 4)
+    numbers = torch.cat([load_file(whole / shard.file)["index"] for shard in index.shards])
+    assert numbers.tolist() == list(range(20))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_statistics_are_those_of_samples_of_all_posteriors(tmp_path, vae_folder, flip):
+    """By the law of total variance, and by a million samples."""
+    folder = pictures(tmp_path / "pictures", [(16, 16)] * 7)
+    data = {"kind": "folder", "path": folder, "size": "16x16", "flip": flip}
+    path = made(tmp_path / "out", vae_folder, data, shard_images=4)
+    index = read_index(path)
+    every = torch.cat([load_file(path / shard.file)["moments"] for shard in index.shards]).double()
+    assert every.shape[:2] == (7, 1 + flip)
+    mean, std = every.movedim(2, 0).flatten(1).chunk(2)
+    assert index.statistics.mean == pytest.approx(mean.mean(1).tolist(), abs=1e-9)
+    modes = mean.std(1, correction=0)
+    assert index.statistics.mode_std == pytest.approx(modes.tolist(), abs=1e-6)
+    total = (modes.square() + std.square().mean(1)).sqrt()
+    assert index.statistics.std == pytest.approx(total.tolist(), abs=1e-6)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(300, *mean.shape, generator=generator, dtype=torch.float64)
+    drawn = (mean + std * noise).movedim(1, 0).flatten(1)
+    assert index.statistics.std == pytest.approx(drawn.std(1).tolist(), rel=0.01)
+    form = index.per_channel(sample=True)
+    assert (form.mean, form.std) == (index.statistics.mean, index.statistics.std)
+    assert index.per_channel(sample=False).std == index.statistics.mode_std
+
+
+def test_the_same_command_again_writes_nothing(copy, vae_folder, monkeypatch):
+    before = stamps(copy)
+
+    def never(*_):
+        raise AssertionError("something was encoded")
+
+    monkeypatch.setattr(command, "build_encoding", never)
+    prepare(settings(copy, vae_folder))
+    assert stamps(copy) == before
+
+
+def truncated(file):
+    file.write_bytes(file.read_bytes()[:-4])
+
+
+def changed(file):
+    """One bit in the middle, which no size tells."""
+    there = bytearray(file.read_bytes())
+    there[len(there) // 2] ^= 1
+    file.write_bytes(there)
+
+
+def gone(file):
+    file.unlink()
+
+
+@pytest.mark.parametrize("damage", [truncated, changed, gone])
+@pytest.mark.parametrize("name", [SECOND, "8x12/shard-00001.json", f"vae/{WEIGHTS}", "index.json"])
+def test_the_same_command_again_mends_what_is_damaged(copy, whole, vae_folder, damage, name):
+    before = stamps(copy)
+    damage(copy / name)
+    if name == SECOND and damage != changed:
+        assert name in "".join(LatentsConfig(path=copy).problems())
+    prepare(settings(copy, vae_folder))
+    assert content(copy) == content(whole)
+    other = str(copy / "8x12/shard-00000.safetensors")
+    assert stamps(copy)[other] == before[other]
+
+
+class Killed(BaseException):
+    """As sudden as a signal."""
+
+
+@pytest.mark.parametrize("place", ["write_shard", "index_of", "build_encoding"])
+def test_killed_at_any_stage_it_goes_on_to_the_same_bytes(
+    whole, tmp_path, vae_folder, monkeypatch, place
+):
+    real, calls = getattr(command, place), []
+
+    def kill(*given):
+        calls.append(place)
+        if len(calls) == 2 or place != "write_shard":
+            raise Killed
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, place, kill)
+        with pytest.raises(Killed):
+            prepare(settings(tmp_path, vae_folder))
+    with pytest.raises(UserError, match="not finished"):
+        read_index(tmp_path)
+    prepare(settings(tmp_path, vae_folder))
+    assert content(tmp_path) == content(whole)
+
+
+def test_a_mending_that_is_killed_leaves_the_folder_unfinished(copy, vae_folder, monkeypatch):
+    """A changed bit shows by no size: until it is mended there is no index to train by."""
+    changed(copy / SECOND)
+
+    def kill(*_):
+        raise Killed
+
+    monkeypatch.setattr(command, "write_shard", kill)
+    with pytest.raises(Killed):
+        prepare(settings(copy, vae_folder))
+    with pytest.raises(UserError, match="not finished"):
+        read_index(copy)
+
+
+def test_a_signal_tells_how_many_files_there_are(tmp_path, vae_folder, monkeypatch):
+    real = command.write_shard
+
+    def signalled(folder, name, *rest):
+        if name == SECOND:
+            raise Interrupted(15)
+        return real(folder, name, *rest)
+
+    monkeypatch.setattr(command, "write_shard", signalled)
+    with pytest.raises(Interrupted) as caught:
+        prepare(settings(tmp_path, vae_folder))
+    assert str(caught.value) == f"1 of 3 files are in {tmp_path}, the same command goes on"
+
+
+def test_a_folder_of_other_settings_is_refused_and_they_are_named(copy, vae_folder, make_vae):
+    before = content(copy)
+    said = refusal(settings(copy, vae_folder, dtype="float16", shard_images=16))
+    assert said.startswith(f"out: {copy} holds latents prepared with other settings")
+    assert said.splitlines()[1:] == [
+        "  dtype: float32 there, float16 here",
+        "  shard_images: 8 there, 16 here",
+    ]
+    data = {"kind": "shapes", "size": "16x24", "subset": ":21"}
+    lines = refusal(settings(copy, vae_folder, data)).splitlines()[1:]
+    assert lines == [
+        "  data.subset: 0:20 there, 0:21 here",
+        "  images.count: 20 there, 21 here",
+    ]
+    assert "vae.factor: 2 there, 4 here" in refusal(settings(copy, make_vae(levels=3)))
+    scaled = make_vae(scaling_factor=0.5)
+    assert "vae.std: [1.428" in refusal(settings(copy, scaled))
+    assert content(copy) == before
+
+
+def test_other_weights_of_the_vae_are_refused_but_not_another_place(copy, vae_folder, tmp_path):
+    moved = shutil.copytree(vae_folder, tmp_path / "moved")
+    prepare(settings(copy, moved))
+    tensors = load_file(moved / WEIGHTS)
+    tensors["quant_conv.bias"][0] += 1
+    save_file(tensors, moved / WEIGHTS)
+    assert "vae.weights: " in refusal(settings(copy, moved))
+
+
+def test_other_images_under_the_same_names_of_settings_are_refused(tmp_path, vae_folder):
+    folder = pictures(tmp_path / "pictures", [(16, 16)] * 4)
+    data = {"kind": "folder", "path": folder, "size": "16x16"}
+    out = made(tmp_path / "out", vae_folder, data)
+    (folder / "a/000.png").rename(folder / "a/009.png")
+    said = refusal(settings(out, vae_folder, data))
+    assert [line.split(":")[0] for line in said.splitlines()[1:]] == ["  images.names"]
+
+
+def test_a_folder_of_something_else_and_one_in_use_are_refused(tmp_path, vae_folder):
+    (tmp_path / "notes.txt").write_text("mine")
+    said = refusal(settings(tmp_path, vae_folder))
+    assert f"{tmp_path} holds notes.txt, but no latents" in said
+    busy = tmp_path / "busy"
+    with locked(busy):
+        assert "another command is writing" in refusal(settings(busy, vae_folder))
+    assert not (busy / "settings.json").exists()
+
+
+@pytest.mark.parametrize("crop", ["center", "none"])
+def test_damaged_images_stop_it_or_are_left_out_and_listed(tmp_path, vae_folder, crop):
+    """One is broken in the middle, which only decoding shows; with skip it costs one image."""
+    folder = pictures(tmp_path / "pictures", [(16, 16), (32, 32)] * 5)
+    file = folder / "b/003.png"
+    there = bytearray(file.read_bytes())
+    there[len(there) // 2 : len(there) // 2 + 40] = bytes(40)
+    file.write_bytes(there)
+    data = {"kind": "folder", "path": folder, "size": "16x16", "crop": crop}
+    said = refusal(settings(tmp_path / "out", vae_folder, data))
+    assert said.startswith(f"{file} is not a readable image: ")
+    assert said.endswith("(on_error skip passes over such images)")
+    out = made(tmp_path / "out", vae_folder, {**data, "on_error": "skip"})
+    index = read_index(out)
+    assert index.count == 9
+    (number, why), *rest = index.skipped.items()
+    assert not rest
+    found = Latents(LatentsConfig(path=out))
+    assert len(found) == 9
+    # By class, a comes first: 0, 2, 4, 6, 8, then 1, 3, ...
+    assert (number, why.split()[0]) == (6, str(file))
+    assert [found[i][1] for i in range(9)] == [0] * 5 + [1] * 4
+
+
+def test_a_header_that_cannot_be_read_shows_before_anything_is_encoded(
+    tmp_path, vae_folder, monkeypatch
+):
+    """The quick look at the start is of the folder as it was then; this file went afterwards."""
+    folder = pictures(tmp_path / "pictures", [(16, 16)] * 4)
+    data = {"kind": "folder", "path": folder, "size": "16x16", "crop": "none", "on_error": "skip"}
+    real = command.build_images
+
+    def then_spoilt(*given, **options):
+        images = real(*given, **options)
+        (folder / "b/001.png").write_bytes(b"spoilt")
+        return images
+
+    monkeypatch.setattr(command, "build_images", then_spoilt)
+    index = read_index(made(tmp_path / "out", vae_folder, data))
+    assert index.count == 3
+    assert list(index.skipped) == [2]
+
+
+def test_only_damaged_images_are_refused(tmp_path, vae_folder):
+    folder = pictures(tmp_path / "pictures", [(16, 16)] * 2)
+    for file in folder.rglob("*.png"):
+        file.write_bytes(b"spoilt")
+    data = {"kind": "folder", "path": folder, "size": "16x16", "on_error": "skip"}
+    assert "holds no image that can be read" in refusal(settings(tmp_path / "o", vae_folder, data))
+
+
+def test_latents_too_large_for_the_numbers_stored_are_refused(tmp_path, vae_folder):
+    loud = shutil.copytree(vae_folder, tmp_path / "loud")
+    tensors = load_file(loud / WEIGHTS)
+    tensors["quant_conv.bias"][0] = 1e5
+    save_file(tensors, loud / WEIGHTS)
+    said = refusal(settings(tmp_path / "out", loud, dtype="float16"))
+    assert said.startswith("dtype: float16 cannot hold the latents of this VAE")
+    made(tmp_path / "other", loud, dtype="bfloat16")
+
+
+def test_options_that_cannot_be_met_are_refused_together(tmp_path, vae_folder, capsys):
+    folder = pictures(tmp_path / "pictures", [(16, 16)] * 2)
+    argv = ["prepare", "--vae.path", str(vae_folder), "--out", str(tmp_path / "out")]
+    argv += ["--data.kind", "folder", "--data.path", str(folder), "--longest", "64x64"]
+    assert main([*argv, "--data.crop", "random", "--data.size", "30x30", "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert "data.crop: random would show the same crop" in said
+    assert "longest: 64x64 has no effect with data.crop random" in said
+    assert "data.size: 30x30 is not divisible by 4" in said
+    assert not (tmp_path / "out").exists()
+    assert main([*argv[:1], *argv[3:5], "--vae.path", str(tmp_path / "none")]) == 2
+    assert "vae.path" in capsys.readouterr().err
+
+
+def test_readers_beside_the_encoder_change_no_byte(whole, tmp_path, vae_folder):
+    assert content(made(tmp_path, vae_folder, workers=2)) == content(whole)
+
+
+def test_digits_are_prepared_too(tmp_path, vae_folder):
+    data = {"kind": "digits", "size": "8x8", "subset": ":6"}
+    path = made(tmp_path, vae_folder, data)
+    found = Latents(LatentsConfig(path=path))
+    assert len(found) == 6
+    assert found.class_names == tuple("0123456789")
+    assert json.loads((path / "settings.json").read_text())["images"] == {"count": 6}

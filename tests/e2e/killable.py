@@ -1,0 +1,54 @@
+"""``diffgen VERB ...`` under a fault: ``FAULT VERB ...``, with one of three faults.
+
+``never``: none; the number of files touched and the seconds taken are left in ``measured.json``.
+``touch:N``: kill -9 just before a file below the working directory is opened, made, renamed or
+removed for the N-th time.
+``largest:N``: the operating system lets no file grow beyond N bytes.
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from diffgen.cli import main
+
+TOUCHING = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "shutil.rmtree")
+
+
+class Touched:
+    """Counts the files that are touched, and kills this process at number ``fatal``."""
+
+    def __init__(self, fatal: int | None) -> None:
+        self.count = 0
+        self.fatal = fatal
+        self.place = os.getcwd()
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """One of Python's audit events."""
+        if event not in TOUCHING or not isinstance(arguments[0], str | os.PathLike):
+            return
+        if os.path.abspath(arguments[0]).startswith(self.place):
+            self.count += 1
+            if self.count == self.fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("fork", force=True)  # as in a Python that was just started
+    fault, _, number = sys.argv[1].partition(":")
+    touched = Touched(int(number) if fault == "touch" else None)
+    sys.addaudithook(touched)
+    if fault == "largest":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(number), resource.RLIM_INFINITY))
+    begun = time.monotonic()
+    code = main(sys.argv[2:])
+    measured = {"touched": touched.count, "seconds": time.monotonic() - begun}
+    if fault == "never":
+        Path("measured.json").write_text(json.dumps(measured))
+    sys.exit(code)

@@ -58,7 +58,7 @@ def kind_of_run(folder: Path, field: str) -> Kind:
     elif is_prepared(folder):
         return "prepare"
     raise UserError(
-        f"{field}: {folder} is no run; give a folder that {', '.join(OWN)} or prepare wrote"
+        f"{field}: {folder} is no run; give a folder that train, lacon, joint, nitro or prepare wrote"
     )
 
 

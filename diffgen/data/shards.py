@@ -38,6 +38,17 @@ class Note(BaseModel):
     skipped: dict[int, str]
     """Damaged images, by their number in the source."""
 
+    @property
+    def seal(self) -> str:
+        """SHA-256 of what it says, kept with it: a changed digit of a sum would show nowhere."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+class SealedNote(Note):
+    """As it lies on the disk."""
+
+    sealed: str
+
 
 def sums_of(moments: Tensor) -> Sums:
     """Sums over ``moments`` (n, V, 2C, h, w) as they are stored: means, then deviations."""
@@ -100,19 +111,24 @@ def write_shard(
         width=moments.shape[-1],
     )
     note = Note(entry=entry, sums=sums_of(moments), skipped=skipped)
-    write_json(note_place(folder, name), note.model_dump(mode="json"))
+    sealed = {**note.model_dump(mode="json"), "sealed": note.seal}
+    write_json(note_place(folder, name), sealed)
     return note
 
 
 def finished(folder: Path, name: str) -> Note | None:
     """The note of a shard that is there as it was written; None: it is to be written (again)."""
     try:
-        note = Note.model_validate_json(note_place(folder, name).read_bytes())
-        file = folder / note.entry.file
-        whole = file.stat().st_size == note.entry.bytes and file_digest(file) == note.entry.sha256
+        there = SealedNote.model_validate_json(note_place(folder, name).read_bytes())
+        note = Note(entry=there.entry, sums=there.sums, skipped=there.skipped)
+        file = folder / name
+        if there.sealed != note.seal or note.entry.file != name:
+            return None
+        if file.stat().st_size != note.entry.bytes or file_digest(file) != note.entry.sha256:
+            return None
     except (OSError, ValidationError):
         return None
-    return note if whole and note.entry.file == name else None
+    return note
 
 
 def note_place(folder: Path, name: str) -> Path:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,15 @@ class RunFolder:
         for file in (self.metrics, self.validation):
             if file.exists():
                 kept = [line for line in whole_lines(file) if line["images"] <= seen]
-                text = "".join(json.dumps(line) + "\n" for line in kept)
-                write_file(file, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+                write_file(file, partial(_write_lines, kept))
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """The whole lines of metrics.jsonl."""
         return whole_lines(self.metrics)
+
+
+def _write_lines(lines: list[dict[str, Any]], file: Path) -> None:
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def append_line(file: Path, line: dict[str, Any]) -> None:

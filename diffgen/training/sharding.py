@@ -6,7 +6,7 @@ gathers a block's weights while it computes (ZeRO-3, Rajbhandari et al. 2020).
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -40,7 +40,7 @@ def shard(model: nn.Module, device: torch.device, world: int, half: bool = False
     policy = MixedPrecisionPolicy(cast_forward_inputs=False)
     if half:
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-    for block in model.blocks:
+    for block in cast(nn.ModuleList, model.blocks):
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh)
 

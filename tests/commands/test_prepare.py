@@ -55,7 +55,12 @@ def test_the_index_counts_and_describes_what_is_there(whole, vae_folder):
         moments = load_file(file)["moments"]
         assert moments.shape == (shard.count, 1, 8, shard.height, shard.width)
         assert moments.dtype == torch.float32
-    assert (index.size, index.crop, index.flip, index.dtype) == ("16x24", "center", False, "float32")
+    assert (index.size, index.crop, index.flip, index.dtype) == (
+        "16x24",
+        "center",
+        False,
+        "float32",
+    )
     assert index.vae.path == str(vae_folder)
     assert index.vae.weights == vae_digest(load_vae(whole))
     assert index.vae.format.std == pytest.approx([1 / 0.7] * 4)

@@ -88,9 +88,7 @@ def test_mirrored_images_are_drawn_as_from_the_pictures_themselves(
         for i in range(len(MIXED_SIZES)):
             moments, label, part = augmented(found, i, seed)
             image, its_label, its_part = augmented(images, i, seed)
-            torch.testing.assert_close(
-                moments, moments_of(vae, image[None])[0], rtol=0, atol=2e-5
-            )
+            torch.testing.assert_close(moments, moments_of(vae, image[None])[0], rtol=0, atol=2e-5)
             assert label == its_label
             assert part == pytest.approx([side / 2 for side in its_part], abs=1e-5)
             mirrored += not torch.equal(moments, found[i][0])
@@ -150,9 +148,11 @@ def test_a_subset_is_of_the_images_in_their_order(tmp_path, vae_folder):
     assert len(part) == 6
     assert all(torch.equal(part[i][0], whole[3 + i][0]) for i in range(6))
     drawn, rest = (latents(path, subset=s, subset_seed=1) for s in (":5", "5:"))
-    seen = [tuple(one[i][0].flatten()[:4].tolist()) for one in (drawn, rest) for i in range(len(one))]
+    seen = [
+        tuple(one[i][0].flatten()[:4].tolist()) for one in (drawn, rest) for i in range(len(one))
+    ]
     assert len(set(seen)) == 20
-    with pytest.raises(UserError, match="data.subset: 0:21 reaches beyond the 20 images"):
+    with pytest.raises(UserError, match=r"data\.subset: 0:21 reaches beyond the 20 images"):
         latents(path, subset=":21")
 
 

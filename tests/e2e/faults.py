@@ -4,7 +4,6 @@ import json
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +85,15 @@ class Undisturbed:
         return running.said[0]
 
 
-@cache
+_done: dict[str, Undisturbed] = {}
+
+
 def undisturbed_of(
     verb: str, make_vae: Callable[[], Path], folders: pytest.TempPathFactory
 ) -> Undisturbed:
     """``COMMANDS[verb]`` on a tiny model or autoencoder, run in a folder of its own, once."""
+    if verb in _done:
+        return _done[verb]
     command = COMMANDS[verb]
     if "MODEL" in command:
         model = folders.mktemp("model") / "tiny"
@@ -98,7 +101,7 @@ def undisturbed_of(
         command = _with(command, "MODEL", model)
     if "VAE" in command:
         command = _with(command, "VAE", make_vae())
-    return Undisturbed.run(command, folders.mktemp(verb))
+    return _done.setdefault(verb, Undisturbed.run(command, folders.mktemp(verb)))
 
 
 def _with(command: tuple[str, ...], name: str, path: Path) -> tuple[str, ...]:

@@ -167,7 +167,6 @@ BLOCK = """
 import os
 from diffgen.errors import UserError
 from diffgen.group import Group
-from tests.logs import curve
 
 group = Group.join(cpu=True)
 assert (group.world, group.largest(group.rank + 3)) == (2, 4)

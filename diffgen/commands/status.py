@@ -160,9 +160,11 @@ def _prepared(folder: Path, held: bool) -> Facts:
     whole = (folder / "index.json").exists()
     notes = [found for file in folder.glob("*/shard-*.json") if (found := _read(file))]
     counts = [found.get("entry", {}).get("count", 0) for found in notes]
+    skipped = sum(len(found.get("skipped", {})) for found in notes)
+    of = ((_read(folder / "settings.json") or {}).get("images") or {}).get("count")
     return {
         "state": "running" if held else "finished" if whole else "stopped",
-        "images": {"seen": sum(counts), "total": sum(counts) if whole else None},
+        "images": {"seen": sum(counts), "skipped": skipped, "total": of},
         "shards": len(counts),
         "last_line_age": min((_age(file) or 0 for file in folder.rglob("shard-*")), default=None),
     }

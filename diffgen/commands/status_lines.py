@@ -23,7 +23,10 @@ def lines(found: Facts) -> Iterator[str]:
 
 
 def _prepared(found: Facts) -> Iterator[tuple[str, str]]:
-    yield "images", f"{found['images']['seen']:,} encoded, in {_many(found['shards'], 'shard')}"
+    images = found["images"]
+    of = f" of {images['total']:,}" if images["total"] else ""
+    damaged = f", {images['skipped']:,} damaged left out" if images["skipped"] else ""
+    yield "images", f"{images['seen']:,}{of} encoded, in {_many(found['shards'], 'file')}{damaged}"
     if found["last_line_age"] is not None:
         yield "last written", f"{duration(found['last_line_age'])} ago"
 

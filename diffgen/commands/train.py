@@ -82,9 +82,9 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
     height, width = parse_size(config.data.size)
     shape = encode.space.shape(height, width) if encode else (3, height, width)
     side = config.model.patch_size if isinstance(images, Latents) else token
-    sharded = config.train.sharding == "full"
     with group.together():
         set_seed(config.seed)
+        objective = build_objective(config, num_classes, accelerator.device, encode)
         model = DiT.build(
             config.model,
             num_classes=num_classes,
@@ -92,53 +92,38 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
             sample_size=shape[1:],
             learned_variance=config.process.learned_variance,
         )
-        preview_model = copy.deepcopy(model).to(accelerator.device)
-        preview_model.attention = "auto"  # it draws in fp32, which varlen cannot
-        packed = config.data.mixed_sizes and config.train.mixed == "packed"
-        tell_attention(model.attention, packed, accelerator)
+        averaged = copy.deepcopy(model).to(accelerator.device)
+        averaged.attention = "auto"  # it draws in fp32, which varlen cannot
         begin_model(config, model, accelerator, folder)
-        model.to(accelerator.device)
-        objective = build_objective(config, num_classes, accelerator.device, encode)
-        alignment = None
-        if config.align is not None:
-            encoder, features = load_encoder(config.align, accelerator.device)
-            attach_projector(model, config.align, features, config.seed)
-            alignment = Alignment(objective, model, encoder, config.align)
-    if sharded:
-        shard(model, accelerator.device, group.world, accelerator.mixed_precision == "bf16")
-    with group.together():
-        names = images.class_names
-        state = fresh_state(config, model, accelerator, names, data.count, sharded=sharded)
-    with group.together():
-        resume_state(state, accelerator, folder, group)
-    exporter = Exporter(
-        config, folder, images.class_names[:num_classes], encode.space if encode else None
-    )
-    averaged = state.whole(group.main)
+        alignment = open_alignment(config, objective, model)
+    names = images.class_names
+    state = begin_training(config, model, accelerator, group, folder, names, data.count)
+    exporter = Exporter(config, folder, names[:num_classes], encode.space if encode else None)
+    whole = state.whole(group.main)
     with group.together():
         if group.main:
             start_trackers(config, accelerator, state.seen)
             if state.seen:  # a kill may have come between the checkpoint and its snapshot
-                exporter.snapshot(averaged)
+                exporter.snapshot(whole)
     measures = open_measures(
-        config, group, objective, exporter, preview_model, names, size_limits(config, token)
+        config, group, objective, exporter, averaged, names, size_limits(config, token)
     )
-    throughput = open_throughput(config, preview_model, accelerator.device, group.world)
+    throughput = open_throughput(config, averaged, accelerator.device, group.world)
 
     def preview(state: TrainingState) -> None:
-        pipe = exporter.pipeline(preview_model, state.ema.preview.weights)
+        pipe = exporter.pipeline(averaged, state.ema.preview.weights)
         draw_preview(pipe, config.sampling, folder.samples / f"images-{state.seen:09d}.png")
 
     def checkpoint(state: TrainingState) -> None:
         exporter.snapshot(state)
-        exporter.save(preview_model, state.ema.preview.weights)
+        exporter.save(averaged, state.ema.preview.weights)
 
     Loop(
         settings=config.train,
         accelerator=accelerator,
         group=group,
         data=data,
-        model=model if sharded else accelerator.prepare(model),
+        model=model if state.sharded else accelerator.prepare(model),
         objective=alignment or objective,
         state=state,
         folder=folder,
@@ -147,9 +132,9 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
         cut=lambda batch: cut_to_budget(batch, side, config.train.token_budget),
         remedy="lower --optimizer rates in a new --out, with --init, may help",
     ).run()
-    averaged = state.whole(group.main)
+    whole = state.whole(group.main)
     if group.main:
-        exporter.save(preview_model, exporter.export_weights(averaged))
+        exporter.save(averaged, exporter.export_weights(whole))
         try:
             draw_report(config, folder, images)
         except Interrupted as stop:
@@ -225,10 +210,49 @@ def class_count(config: TrainConfig, images: ImageSource | HubStream) -> int:
     return asked
 
 
+def begin_training(
+    config: TrainConfig,
+    model: DiT,
+    accelerator: Accelerator,
+    group: Group,
+    folder: RunFolder,
+    class_names: tuple[str, ...],
+    num_images: int | None,
+) -> TrainingState:
+    """The state of ``model``, split among the processes if so asked, fresh or resumed.
+
+    All processes must call it; what waits for others in it stands outside of common blocks.
+    """
+    sharded = config.train.sharding == "full"
+    if sharded:
+        shard(model, accelerator.device, group.world, accelerator.mixed_precision == "bf16")
+    with group.together():
+        state = fresh_state(config, model, accelerator, class_names, num_images, sharded=sharded)
+    with group.together():
+        resume_state(state, accelerator, folder, group)
+    return state
+
+
+def open_alignment(config: TrainConfig, objective: Objective, model: DiT) -> Alignment | None:
+    """What aligns ``model``, which gets a projector; None: nothing does.
+
+    Raises:
+        UserError: the encoder cannot be had, or gives no features of patches.
+    """
+    if config.align is None:
+        return None
+    encoder, features = load_encoder(config.align, model.device)
+    attach_projector(model, config.align, features, config.seed)
+    return Alignment(objective, model, encoder, config.align)
+
+
 def begin_model(
     config: TrainConfig, model: DiT, accelerator: Accelerator, folder: RunFolder
 ) -> None:
     """Give a new run the weights it starts from; choose what is trained, and how it computes."""
+    model.to(accelerator.device)
+    packed = config.data.mixed_sizes and config.train.mixed == "packed"
+    tell_attention(model.attention, packed, accelerator)
     fresh: list[str] = []
     if config.init and Checkpoints(folder.path).newest() is None:
         adopted = adopt_weights(model, config.init)

@@ -1,6 +1,5 @@
 """The configuration of ``diffgen status``, and what kind of run a folder holds."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -58,7 +57,8 @@ def kind_of_run(folder: Path, field: str) -> Kind:
     elif is_prepared(folder):
         return "prepare"
     raise UserError(
-        f"{field}: {folder} is no run; give a folder that train, lacon, joint, nitro or prepare wrote"
+        f"{field}: {folder} is no run; give a folder that train, lacon, joint, nitro or prepare "
+        "wrote"
     )
 
 
@@ -73,9 +73,8 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 def is_prepared(folder: Path) -> bool:
     """True for a folder of latents, also of unfinished ones."""
-    if (folder / "index.json").exists():
-        return str(_stated(folder / "index.json").get("schema")).startswith("diffgen-latents")
-    return "shard_images" in json.dumps(_stated(folder / "settings.json"))
+    stated = (_stated(folder / name).get("schema") for name in ("index.json", "settings.json"))
+    return any(str(schema).startswith("diffgen-latents/") for schema in stated)
 
 
 def _stated(file: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tarfile import TarError
 from typing import Any
 
 from PIL import Image
@@ -38,7 +39,7 @@ def load(config: HubConfig) -> Any:
             name = str(path.absolute()) if path.is_dir() else config.name
             options["revision"] = config.revision
             rows = datasets.load_dataset(name, config.configuration, **options)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, TarError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"data.name: {config.name} cannot be read: {reason}") from None
     if rows.features is None:

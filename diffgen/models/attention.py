@@ -117,11 +117,9 @@ def layout_of(
         ValueError: mask and lengths together, lengths that do not sum to the tokens, or a backend
             that cannot run here.
     """
-    device = tokens.device.type
-    dtype = tokens.dtype
-    if dtype == torch.float32 and torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-    chosen = chosen_backend(backend, lengths is not None, device == "cuda", dtype in HALVES)
+    cuda = tokens.is_cuda
+    half = tokens.dtype in HALVES or (cuda and torch.is_autocast_enabled("cuda"))
+    chosen = chosen_backend(backend, lengths is not None, cuda, half)
     if lengths is None:
         return Padded(mask, chosen)
     if mask is not None:

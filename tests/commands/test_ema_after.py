@@ -130,9 +130,7 @@ def test_other_folders_are_refused(run, told, tmp_path):
     shutil.copytree(run, constant, ignore=shutil.ignore_patterns("checkpoints", "snapshots"))
     text = config.split("\nema:\n")
     rest = text[1].split("\ntrain:\n")
-    (constant / "config.yaml").write_text(
-        f"{text[0]}\nema:\n  kind: constant\ntrain:\n{rest[1]}"
-    )
+    (constant / "config.yaml").write_text(f"{text[0]}\nema:\n  kind: constant\ntrain:\n{rest[1]}")
     argv[1] = str(constant)
     assert "keeps a constant average" in told(*argv, expect=2)
     argv[1] = str(run)

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from diffgen import DiT
 from diffgen.commands.evaluate import evaluate
 from diffgen.commands.export import Exporter
 from diffgen.commands.measures import open_measures
 from diffgen.commands.periodic_fid import PeriodicFID
-from diffgen.commands.train import build_objective
+from diffgen.commands.train import build_objective, train
 from diffgen.config.data import FolderConfig
 from diffgen.config.evaluate import EvaluateConfig
 from diffgen.config.train import TrainConfig
@@ -210,6 +211,23 @@ def test_a_damaged_picture_is_named(tmp_path):
     (other / CLASS_NAMES[0] / "z.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"z\.png"):
         fid_of(config(tmp_path, reference=str(other)))
+
+
+def test_a_training_is_bit_for_bit_the_same_with_and_without_them(tmp_path):
+    trained = []
+    for name, every in (("plain", 0), ("measured", 16)):
+        asked = config(tmp_path / name, every_images=every, fid_every_images=every, fid_images=8)
+        short = {"images": 32, "batch_size": 8, "sample_images": 0, "log_images": 16}
+        sections = {"train": short, "report": {"num_images": 0, "sizes": ["16x16"]}}
+        train(TrainConfig.model_validate({**asked.model_dump(), **sections}))
+        trained.append(
+            load_file(next((tmp_path / name).glob("pipeline/transformer/*.safetensors")))
+        )
+    assert all(torch.equal(trained[0][key], trained[1][key]) for key in trained[0])
+    assert not (tmp_path / "plain" / "validation.jsonl").exists()
+    lines = (tmp_path / "measured" / "validation.jsonl").read_text().splitlines()
+    assert [json.loads(line)["images"] for line in lines] == [16, 32]
+    assert all({"loss", "bins", "fid"} <= json.loads(line).keys() for line in lines)
 
 
 if __name__ == "__main__":  # one of the two processes

@@ -1,4 +1,4 @@
-"""``diffgen status`` on trainings of seconds: finished, running, killed, damaged, of other kinds."""
+"""``diffgen status`` on trainings of seconds: finished, running, killed, damaged."""
 
 import json
 import os
@@ -226,18 +226,19 @@ def test_a_distillation_is_told_by_its_stage(finished, tmp_path, told):
     assert told(run).startswith(f"{run}: nitro, stage adversarial, stopped")
 
 
-def test_prepared_latents_are_counted(tmp_path, told):
-    """As diffgen prepare leaves its folder: a note beside every finished shard."""
-    (tmp_path / "settings.json").write_text(json.dumps({"shard_images": 4}))
-    for k in range(2):
-        note = tmp_path / f"4x4/shard-{k:05d}.json"
-        note.parent.mkdir(exist_ok=True)
-        note.write_text(json.dumps({"entry": {"count": 4 - k}}))
-    said = told(tmp_path)
-    assert said.startswith(f"{tmp_path}: prepare, stopped")
-    assert line(said, "images") == "7 encoded, in 2 shards"
-    (tmp_path / "index.json").write_text(json.dumps({"schema": "diffgen-latents/1"}))
-    assert told(tmp_path).startswith(f"{tmp_path}: prepare, finished")
+def test_prepared_latents_are_counted(vae_folder, tmp_path, told):
+    out = tmp_path / "latents"
+    images = ["--data.size", "8x8", "--data.subset", ":7", "--shard-images", "4"]
+    argv = ["prepare", "--out", str(out), "--vae.path", str(vae_folder), *images]
+    assert main([*argv, "--device", "cpu"]) == 0
+    said = told(out)
+    assert said.startswith(f"{out}: prepare, finished")
+    assert line(said, "images") == "7 of 7 encoded, in 2 files"
+    (out / "index.json").unlink()  # as a kill leaves it
+    next(out.glob("*/shard-00001.json")).unlink()
+    said = told(out)
+    assert said.startswith(f"{out}: prepare, stopped")
+    assert line(said, "images") == "4 of 7 encoded, in 1 file"
 
 
 def test_the_trend_of_a_loss_needs_more_than_its_scatter():

@@ -1,8 +1,8 @@
 """``diffgen VERB ...`` under a fault: ``FAULT VERB ...``, with one of three faults.
 
 ``never``: none; the number of files touched and the seconds taken are left in ``measured.json``.
-``touch:N``: kill -9 just before a file below the working directory is opened, made, renamed or
-removed for the N-th time.
+``touch:N``: kill -9 when a file below the working directory is touched for the N-th time: just
+before it is made, renamed or removed, or just after it was opened, when nothing is written yet.
 ``largest:N``: the operating system lets no file grow beyond N bytes.
 """
 
@@ -36,6 +36,8 @@ class Touched:
         if os.path.abspath(arguments[0]).startswith(self.place):
             self.count += 1
             if self.count == self.fatal:
+                if event == "open":
+                    os.open(arguments[0], arguments[2])
                 os.kill(os.getpid(), signal.SIGKILL)
 
 

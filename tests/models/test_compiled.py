@@ -77,13 +77,8 @@ def test_output_and_gradients_are_those_of_the_model(graphs, options):
     """In one graph for the blocks of all tokens, and one for those of a route."""
     backend, count = graphs
     model, compiled = pair(backend, **options)
-    size = 2, 8, 12
-    agree(
-        *(
-            gradients(z, *inputs(*size), route=routed(*size), **told(z, 2))
-            for z in (compiled, model)
-        )
-    )
+    given, route = inputs(2, 8, 12), routed(2, 8, 12)
+    agree(*(gradients(z, *given, route=route, **told(z, 2)) for z in (compiled, model)))
     assert len(count) == 2
 
 

@@ -2,8 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from diffgen.config.model import SIZES
 from diffgen.config.route import RouteConfig
+from diffgen.models.dit import DiT
 from diffgen.models.route import Route, draw_route, kept_count, put_back, take
 from diffgen.models.taps import tapped
 from diffgen.models.tokens import grid_coords, patchify
@@ -110,19 +114,19 @@ class TestAModel:
 
     @torch.no_grad()
     def test_an_adapter_attends_among_the_kept_tokens(self):
-        class Noting:
-            seen: list = []
+        seen = []
 
+        class Noting:
             def condition(self, condition):
                 return condition
 
             def attend(self, number, attention, x, *given):
-                self.seen.append((number, x.shape[1]))
+                seen.append((number, x.shape[1]))
                 return attention(x, *given)
 
         model = model_of()
         out = model(X, T, Y, route=ROUTE, adapter=Noting())
-        assert Noting.seen == [(0, 24), (1, 12), (2, 12), (3, 24)]
+        assert seen == [(0, 24), (1, 12), (2, 12), (3, 24)]
         assert torch.equal(out, model(X, T, Y, route=ROUTE))
 
     def test_padded_and_packed_batches_are_refused(self):
@@ -175,6 +179,54 @@ class TestGradientCheckpointing:
             assert torch.equal(one, other)
         assert any(one.any() for one in plain)
         assert least < most / 2
+
+
+class TestWhatItCosts:
+    """DiT-XL/2 on one image of 256 tokens, counted without computing."""
+
+    @pytest.fixture
+    def model(self):
+        depth, width, heads = SIZES["XL"]
+        options = {"hidden_size": width, "depth": depth, "num_heads": heads, "mlp": "mlp"}
+        position = {"position": {"kind": "sincos"}, "qk_norm": False}
+        with torch.device("meta"):
+            return DiT(in_channels=4, patch_size=2, num_classes=1000, **options, **position)
+
+    def cost(self, model, route: RouteConfig | None) -> tuple[float, float]:
+        """Of a step forward and back: GFLOPs, and MiB kept in between besides weights."""
+        kept = {}
+
+        def keep(z):
+            owner = z if z._base is None else z._base
+            if not isinstance(owner, nn.Parameter):
+                storage = z.untyped_storage()
+                kept[storage._cdata] = storage
+            return z
+
+        meta = torch.device("meta")
+        x, t = torch.empty(1, 4, 32, 32, device=meta), torch.empty(1, device=meta)
+        if route is not None:
+            bounds = route.bounds(len(model.blocks))
+            route = draw_route(0, [0], 256, route.share, *bounds).to(meta)
+        with (
+            FlopCounterMode(display=False) as flops,
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda z: z),
+        ):
+            model(x, t, t.long(), route=route).square().mean().backward()
+        mebibytes = sum(storage.nbytes() for storage in kept.values()) / 2**20
+        return flops.get_total_flops() / 1e9, mebibytes
+
+    def test_a_route_saves_two_fifths(self, model):
+        plain, routed = self.cost(model, None), self.cost(model, RouteConfig())
+        assert plain == pytest.approx((712, 0), rel=1e-3)
+        assert routed == pytest.approx((428, 0), rel=1e-3)
+
+    def test_checkpointing_keeps_a_little_for_a_third_more(self, model):
+        plain = self.cost(model, None)
+        model.enable_gradient_checkpointing()
+        again = self.cost(model, None)
+        model.disable_gradient_checkpointing()
+        assert again == pytest.approx((949, 0), rel=1e-3)
 
 
 class TestTheConfiguration:

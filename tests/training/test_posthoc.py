@@ -224,17 +224,17 @@ def test_fitting_what_is_to_come_is_nearer_than_fitting_the_profiles(training):
 
 
 def test_between_snapshots_the_one_after_is_needed(training):
-    followed, folder = training
+    _, folder = training
     seen = TIMES["middle, between"] * BATCH
     files = snapshots_around(folder, seen, "images")
     assert [int(file.stem) for file in files[-2:]] == [160 * BATCH, 200 * BATCH]
-    with pytest.raises(UserError, match="width 0.075 cannot be rebuilt from 4 snapshots"):
+    with pytest.raises(UserError, match=r"width 0\.075 cannot be rebuilt from 4 snapshots"):
         rebuild(files[:-1], EMA_CONFIG, Profile(0.075, seen), "width")
 
 
 def test_what_is_refused_could_not_be_rebuilt(training):
     """Narrow widths lie beyond what two wider ones and their times can tell."""
-    with pytest.raises(UserError, match=r"width 0.01 cannot be rebuilt from 8 snapshots"):
+    with pytest.raises(UserError, match=r"width 0\.01 cannot be rebuilt from 8 snapshots"):
         errors(training, 0.01, STEPS * BATCH)
     norm, away = errors(training, 0.25, STEPS * BATCH)
     assert norm < 0.01

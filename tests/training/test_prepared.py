@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import diffgen.commands.train as command
 from diffgen import DiffGenPipeline
 from diffgen.commands.train import train
 from diffgen.config.latents import read_index
@@ -112,10 +113,24 @@ def test_the_run_keeps_the_vae_and_the_statistics_of_the_index(tmp_path, latents
     assert pipe.geometry.multiple == 4
 
 
-def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(trained, tmp_path, latents):
-    out = run(tmp_path / "run", stored(latents), train={"images": 32})
-    run(out, stored(latents))
-    assert losses(out) == losses(trained)
+class Killed(BaseException):
+    """As sudden as a signal."""
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(
+    trained, tmp_path, latents, monkeypatch
+):
+    """Killed at image 40, past a checkpoint."""
+
+    def kill(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "draw_preview", kill)
+        with pytest.raises(Killed):
+            run(tmp_path, stored(latents), train={"sample_images": 40})
+    run(tmp_path, stored(latents))
+    assert losses(tmp_path) == losses(trained)
 
 
 def test_the_end_says_that_latents_are_no_images_to_compare_with(tmp_path, latents, capsys):

@@ -11,6 +11,7 @@ from PIL import Image
 from diffgen import DiT
 from diffgen.commands.measures import open_held_out
 from diffgen.commands.train import build_objective, size_limits
+from diffgen.config.latents import LatentsConfig
 from diffgen.config.positions import PositionOverrides
 from diffgen.config.train import TrainConfig
 from diffgen.config.vae import LatentFormat, VAEConfig
@@ -29,6 +30,7 @@ from diffgen.training.validation import (
     tracked,
     without_noise,
 )
+from tests.prepared import made, pictures
 
 CPU = torch.device("cpu")
 FLOW = {"model": {"prediction": "velocity"}}
@@ -265,3 +267,65 @@ def test_mistakes_are_told_by_the_name_of_their_field(data, validation, told):
     problems = list(asked.validation.misfits(asked.data))
     assert len(problems) == 1
     assert problems[0].startswith(told)
+
+
+def test_prepared_latents_measure_what_their_images_do(tmp_path, vae_folder):
+    shown = pictures(tmp_path / "pictures", [(16, 16)] * 10)
+    data = {"kind": "folder", "path": shown, "size": "16x16"}
+    latents = made(tmp_path / "a", vae_folder, data=data, dtype="float32")
+    model = {"patch_size": 2}
+    form = LatentFormat(factor=2, mean=(0.1,) * 4, std=(0.9,) * 4)
+    lines = []
+    for section, place in ((data, shown), ({"kind": "latents", "path": latents}, latents)):
+        asked = config(
+            model=model,
+            vae={"path": str(vae_folder)},
+            validation={"data": str(place), "bins": 2},
+        ).model_copy(update={"data": TrainConfig.model_validate({"data": section}).data})
+        held_out = open_held_out(asked)
+        dit = DiT.build(asked.model, num_classes=2, in_channels=4, sample_size=(8, 8))
+        encode = Encoder(LatentSpace(load_vae(vae_folder), form), asked.vae, seed=0)
+        objective = build_objective(asked, 2, CPU, encode)
+        lines.append(
+            measured(open_validation(asked, held_out, held_out.class_names, objective, dit, ALONE))
+        )
+    assert lines[0]["loss"] > 0.01
+    assert lines[0]["bins"] == pytest.approx(lines[1]["bins"], rel=1e-5)
+
+
+def test_latents_of_another_autoencoder_are_refused(tmp_path, vae_folder, make_vae):
+    mine = made(tmp_path / "a", vae_folder)
+    other = made(tmp_path / "b", make_vae(levels=3))
+    asked = config(validation={"data": str(other)})
+    problems = list(asked.validation.misfits(LatentsConfig(path=mine)))
+    assert problems[0].startswith("validation.data:")
+    assert "another VAE" in problems[0]
+    assert not list(
+        config(validation={"data": str(mine)}).validation.misfits(LatentsConfig(path=mine))
+    )
+    gone = list(
+        config(validation={"data": str(tmp_path)}).validation.misfits(LatentsConfig(path=mine))
+    )
+    assert gone[0].startswith(f"validation.data: {tmp_path} holds no latents")
+
+
+def test_another_split_of_a_dataset_is_read(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    kinds = datasets.ClassLabel(names=["cat", "dog"])
+    columns = datasets.Features({"image": datasets.Image(), "label": kinds})
+    for split, shade in (("train", 10), ("validation", 200)):
+        plain = [Image.new("RGB", (16, 16), (shade, shade, shade))] * 6
+        rows = {"image": plain, "label": [0, 1] * 3}
+        place = tmp_path / "data" / f"{split}-00000.parquet"
+        place.parent.mkdir(exist_ok=True)
+        datasets.Dataset.from_dict(rows, features=columns).to_parquet(place)
+    asked = config(
+        data={"kind": "hub", "name": str(tmp_path / "data"), "streaming": True},
+        validation={"data": "validation", "bins": 2},
+    )
+    assert not list(asked.validation.misfits(asked.data))
+    validation = opened(asked, names=("cat", "dog"))
+    assert validation.count == 6
+    assert validation.data[0]["image"].mean() == pytest.approx(200 / 127.5 - 1)

@@ -102,6 +102,7 @@ def _own(content: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
             "weights": content["weights"],
             "vae": content["places"]["vae"],
             "guide": content["guide_weights"],
+            "ema": settings.get("ema"),
             **{name: settings[name] for name in DRAWING},
         }
     return _words(own)

@@ -72,14 +72,15 @@ class Exporter:
         # Not at a checkpoint that a signal asked for: an uninterrupted run has none there.
         regular = crossed(state.seen, loop.batch_size, loop.checkpoint_images)
         due = regular and crossed(state.seen, loop.checkpoint_images, share)
-        if state.seen < loop.images and not due:
+        reach = self._reach(state)
+        if not reach or (state.seen < loop.images and not due):
             return
         tensors = {
             f"{average.name}/{name}": weights.contiguous()
             for average in state.ema.averages
             for name, weights in average.weights.items()
         }
-        target = self.snapshots / f"{state.seen:09d}.safetensors"
+        target = self.snapshots / f"{reach:09d}.safetensors"
         write_file(target, lambda path: save_file(tensors, path))
 
     @property
@@ -96,5 +97,10 @@ class Exporter:
         ema = self.config.ema
         if not isinstance(ema, PowerEMAConfig) or ema.export in ema.widths:
             return state.ema.preview.weights
-        files = snapshots_until(self.snapshots, state.seen, "ema.export")
-        return rebuild(files, ema, Profile(ema.export, state.seen), "ema.export")
+        reach = self._reach(state)
+        files = snapshots_until(self.snapshots, reach, "ema.export")
+        return rebuild(files, ema, Profile(ema.export, reach), "ema.export")
+
+    def _reach(self, state: TrainingState) -> int:
+        """Images the averages know of."""
+        return state.ema.reach(state.seen, self.config.train.batch_size)

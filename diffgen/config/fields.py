@@ -66,7 +66,16 @@ def _help(same: list[Field]) -> str:
         default = defaults[0]
     else:
         default = ", ".join(f"{field.default} for {field.kind}" for field in same)
-    return f"{same[0].description}{only} (default: {default})"
+    return f"{_described(same)}{only} (default: {default})"
+
+
+def _described(same: list[Field]) -> str:
+    """What the kinds say of a field; most say the same."""
+    by_text: dict[str, list[str]] = {}
+    for field in same:
+        by_text.setdefault(field.description, []).append(field.kind or "")
+    first, *others = by_text.items()
+    return first[0] + "".join(f" Kind {' and '.join(k)}: {text}" for text, k in others)
 
 
 def _default(info: FieldInfo) -> str:

@@ -104,6 +104,7 @@ class ValidationConfig(Section):
 
     def _latents_problems(self, data: LatentsConfig) -> Iterator[str]:
         other = self.held_out(data)
+        assert isinstance(other, LatentsConfig)  # it is of the kind of ``data``
         try:
             for problem in other.problems():
                 yield problem.replace("data.path", "validation.data", 1)

@@ -62,11 +62,10 @@ class EMA:
 
         Where it is not yet the step for it, nothing happens; the step that is counts for all since.
         """
-        every = self.config.every
-        if (seen // batch_size) % every:
+        if self.reach(seen, batch_size) != seen:
             return
         current = dict(model.named_parameters())
-        decays = self._decays(seen, every * batch_size)
+        decays = self._decays(seen, self.config.every * batch_size)
         for average, beta in zip(self.averages, decays, strict=True):
             targets = [current[name].detach() for name in average.weights]
             torch._foreach_lerp_(list(average.weights.values()), targets, 1 - beta)
@@ -78,6 +77,10 @@ class EMA:
                 return [power_decay(gamma, seen, batch_size) for gamma in gammas]
             case ConstantEMAConfig():
                 return [constant_decay(self.config, seen, batch_size)]
+
+    def reach(self, seen: int, batch_size: int) -> int:
+        """Images seen at the newest update after ``seen`` images."""
+        return seen - seen % (self.config.every * batch_size)
 
     def whole(self, keep: bool = True) -> "EMA":
         """The same averages, not split among the processes. All must call it.

@@ -218,15 +218,15 @@ class TestWhatItCosts:
 
     def test_a_route_saves_two_fifths(self, model):
         plain, routed = self.cost(model, None), self.cost(model, RouteConfig())
-        assert plain == pytest.approx((712, 0), rel=1e-3)
-        assert routed == pytest.approx((428, 0), rel=1e-3)
+        assert plain == pytest.approx((712, 810), rel=5e-3)
+        assert routed == pytest.approx((428, 472), rel=5e-3)
 
     def test_checkpointing_keeps_a_little_for_a_third_more(self, model):
         plain = self.cost(model, None)
         model.enable_gradient_checkpointing()
         again = self.cost(model, None)
         model.disable_gradient_checkpointing()
-        assert again == pytest.approx((949, 0), rel=1e-3)
+        assert again == pytest.approx((949, 35), rel=5e-3)
 
 
 class TestTheConfiguration:

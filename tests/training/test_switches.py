@@ -150,3 +150,8 @@ def test_averages_of_every_third_step_weigh_it_as_three(config):
                     beta = constant_decay(config, seen, 24)
                 expected[average.name] = beta * expected[average.name] + (1 - beta) * step
             assert float(average.weights["weight"]) == pytest.approx(expected[average.name])
+
+
+def test_a_snapshot_bears_the_number_of_images_its_averages_know_of(tmp_path):
+    train(settings(tmp_path, ema={"kind": "power", "every": 5, "export": 0.07}))
+    assert sorted(int(file.stem) for file in (tmp_path / "snapshots").iterdir()) == [40, 80]

@@ -120,6 +120,7 @@ class Loop:
             if logging:
                 self._log(bar, (state.seen - logged) / (time.perf_counter() - clock))
                 clock, logged = time.perf_counter(), state.seen
+            pause = time.perf_counter()
             # A checkpoint comes last: it says that all the rest is there.
             self._measure(done)
             if settings.sample_images and crossed(state.seen, batch, settings.sample_images):
@@ -127,6 +128,7 @@ class Loop:
             if saving:
                 self._save()
                 self._beside(self.hooks.checkpoint)
+            clock += time.perf_counter() - pause  # the speed is that of the training
             yield saving
 
     def _milestone(self, seen: int) -> bool:

@@ -2,63 +2,22 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from diffgen.commands.prepared_folder import PreparedFolder
+from diffgen.commands.preparation import Preparation, begin, build_encoding, index_of
 from diffgen.config.base import parse_size
-from diffgen.config.latents import LatentIndex, PreparedVAE
 from diffgen.config.prepare import PrepareConfig
-from diffgen.config.vae import own_format
-from diffgen.data.fit import Limits
-from diffgen.data.folder import Folder
-from diffgen.data.hub import Hub, HubStream
 from diffgen.data.images import DamagedImage
-from diffgen.data.listing import names_digest
-from diffgen.data.prepared_encoding import SKIP, Encoding
-from diffgen.data.prepared_images import PreparedImages, image_sizes
+from diffgen.data.prepared_encoding import SKIP
+from diffgen.data.prepared_images import image_sizes
 from diffgen.data.prepared_plan import Shard, plan_of_one_size, plan_of_sizes
-from diffgen.data.shards import Note, finished, statistics_of, write_shard
-from diffgen.data.source import build_images
-from diffgen.device import chosen_device, on_cpu
-from diffgen.errors import UserError
+from diffgen.data.shards import Note, finished, write_shard
+from diffgen.device import on_cpu
 from diffgen.files import locked
 from diffgen.group import Group
-from diffgen.models.vae import LatentSpace, load_vae, vae_digest
 from diffgen.signals import Interrupted
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What is encoded, and what with."""
-
-    config: PrepareConfig
-    source: PreparedImages
-    space: LatentSpace
-    weights: str
-    """Digest of those of the VAE."""
-
-    @property
-    def folder(self) -> PreparedFolder:
-        """Where to."""
-        return PreparedFolder(self.config.out)
-
-    def settings(self) -> dict[str, Any]:
-        """Everything that decides what is stored."""
-        images = self.source.images
-        facts: dict[str, Any] = {"count": len(images)}
-        if isinstance(images, Folder):
-            facts["names"] = names_digest(images.files, images.config.path)
-        elif isinstance(images, Hub):
-            facts["fingerprint"] = images.fingerprint
-        deciding = self.config.deciding()
-        deciding["vae"] |= {"weights": self.weights, **self.space.format.model_dump(mode="json")}
-        return {"schema": "diffgen-latents/1", "images": facts, **deciding}
 
 
 def prepare(config: PrepareConfig) -> None:
@@ -87,19 +46,6 @@ def prepare(config: PrepareConfig) -> None:
     if group.main:
         left_out = f" ({len(index.skipped):,} damaged left out)" if index.skipped else ""
         print(f"latents of {index.count:,} images{left_out} in {len(notes):,} files, {config.out}")
-
-
-def begin(config: PrepareConfig) -> Preparation:
-    """Load the VAE and find the images."""
-    chosen_device(config.device, "vae.precision" if config.vae.precision == "bf16" else None)
-    vae = load_vae(config.vae.path, "vae.path", config.vae.revision)
-    space = LatentSpace(vae, own_format(dict(vae.config)))
-    longest = parse_size(config.longest) if config.longest else None
-    limits = Limits(config.patch_size * space.format.factor, longest)
-    images = build_images(config.data, limits=limits)
-    if isinstance(images, HubStream):
-        raise UserError("data.streaming: the images of a stream are not counted ahead")
-    return Preparation(config, PreparedImages(images, config.seed), space, vae_digest(vae))
 
 
 def plan(work: Preparation, group: Group) -> tuple[list[Shard], dict[int, str]]:
@@ -169,49 +115,3 @@ def encode_shared(
                     mine[shard.file] = write_shard(work.config.out, shard.file, tensors, damaged)
             bar.update(sum(map(len, these)) - (bar.n - before))
     return mine
-
-
-def build_encoding(work: Preparation) -> Encoding:
-    """The VAE on its device, and how what it gives is stored."""
-    config, space = work.config, work.space
-    device, given = chosen_device(config.device), config.vae
-    if given.precision == "bf16":
-        low = load_vae(given.path, "vae.path", given.revision, torch.bfloat16)
-        space = LatentSpace(low, space.format)
-    space.vae.to(device)
-    encode = partial(space.posterior, batch_size=given.batch_size)
-    return Encoding(
-        posterior=lambda images: encode(images.to(device)),
-        channels=space.format.channels,
-        factor=space.format.factor,
-        batch_size=config.vae.batch_size,
-        dtype=getattr(torch, config.dtype),
-        flip=config.flip,
-        skip=config.skips,
-        workers=config.workers,
-    )
-
-
-def index_of(work: Preparation, notes: Sequence[Note], unread: dict[int, str]) -> LatentIndex:
-    """What the folder says of itself.
-
-    Raises:
-        UserError: no image could be read.
-    """
-    config, skipped = work.config, dict(unread)
-    for note in notes:
-        skipped |= note.skipped
-    vae = config.vae.model_dump(exclude={"batch_size"})
-    return LatentIndex(
-        schema="diffgen-latents/1",
-        vae=PreparedVAE(**vae, weights=work.weights, format=work.space.format),
-        statistics=statistics_of([note.sums for note in notes]),
-        dtype=config.dtype,
-        size=config.data.size,
-        crop=config.crop,
-        flip=config.flip,
-        class_names=work.source.images.class_names,
-        count=sum(note.entry.count for note in notes),
-        skipped=dict(sorted(skipped.items())),
-        shards=tuple(note.entry for note in notes),
-    )

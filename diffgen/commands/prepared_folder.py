@@ -7,7 +7,7 @@ from typing import Any
 
 from diffusers import AutoencoderKL
 
-from diffgen.config.latents import INDEX, SETTINGS, LatentIndex
+from diffgen.config.latent_index import INDEX, SETTINGS, LatentIndex
 from diffgen.data.shards import note_place
 from diffgen.errors import UserError
 from diffgen.files import write_file, write_folder, write_json

@@ -169,6 +169,8 @@ def build_objective(
         crop=model.micro != "none" or model.crop_coords,
         micro_dropout=model.untold,
         share_positions=shared[position.scope] if isinstance(position, RPE2DConfig) else None,
+        route=config.train.route,
+        depth=model.depth,
     )
 
 

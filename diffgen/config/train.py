@@ -174,6 +174,11 @@ class TrainConfig(Section):
                 stored_latents=isinstance(self.data, LatentsConfig),
                 sharded=loop.sharding == "full",
             )
+        if loop.compile and self.data.mixed_sizes and loop.mixed == "packed":
+            yield (
+                "train.compile: packed batches of mixed sizes are not compiled; "
+                "take train.mixed padded"
+            )
         if loop.sharding == "full" and isinstance(self.optimizer, MuonConfig):
             yield (
                 "train.sharding: full splits the matrices that Muon needs whole; "

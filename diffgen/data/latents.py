@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from diffgen.config.latents import AGAIN, LatentIndex, LatentsConfig
+from diffgen.config.latent_index import AGAIN, LatentIndex
+from diffgen.config.latents import LatentsConfig
 from diffgen.data.fit import WHOLE, Limits, Part
 from diffgen.data.shards import CROP, INDEX, LABEL, MOMENTS
 from diffgen.data.subset import subset_indices

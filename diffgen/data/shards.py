@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffgen.config.latents import ShardEntry, Statistics
+from diffgen.config.latent_index import ShardEntry, Statistics
 from diffgen.errors import UserError
 from diffgen.files import write_file, write_json
 

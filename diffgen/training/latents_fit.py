@@ -5,7 +5,7 @@ from pathlib import Path
 
 from diffusers import AutoencoderKL
 
-from diffgen.config.latents import LatentIndex
+from diffgen.config.latent_index import LatentIndex
 from diffgen.config.source import resolve
 from diffgen.config.vae import LatentFormat, own_format
 from diffgen.errors import UserError

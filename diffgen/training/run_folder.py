@@ -14,12 +14,12 @@ from diffgen.files import write_file
 from diffgen.training.checkpoints import Checkpoints
 
 # Settings that may differ when a run is resumed: they change no weight up to where it stands.
-# The same up to rounding: how a batch lies in memory.
+# The same up to rounding: how a batch lies in memory, and what computes.
 FREE = (
-    *("train.mixed", "train.token_budget"),
+    *("train.mixed", "train.token_budget", "train.compile"),
     *("device", "out", "source", "reuse", "track", "sampling", "report", "ema.export"),
     *("train.images", "train.workers", "data.on_error", "regression.train.workers"),
-    *("validation", "train.compile", "train.gradient_checkpointing"),
+    *("validation", "train.gradient_checkpointing"),
     *("pairs.batch_size", "pairs.decode_batch_size", "pairs.decode_tiled"),
 )
 FREE_IN_TRAIN = (

@@ -7,10 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import diffgen.commands.preparation as preparation
 import diffgen.commands.prepare as command
 from diffgen.cli import main
 from diffgen.commands.prepare import prepare
-from diffgen.config.latents import LatentsConfig, read_index
+from diffgen.config.latent_index import read_index
+from diffgen.config.latents import LatentsConfig
 from diffgen.data.latents import Latents
 from diffgen.errors import UserError
 from diffgen.files import locked
@@ -263,14 +265,14 @@ def test_a_header_that_cannot_be_read_shows_before_anything_is_encoded(
     """The quick look at the start is of the folder as it was then; this file went afterwards."""
     folder = pictures(tmp_path / "pictures", [(16, 16)] * 4)
     data = {"kind": "folder", "path": folder, "size": "16x16", "crop": "none", "on_error": "skip"}
-    real = command.build_images
+    real = preparation.build_images
 
     def then_spoilt(*given, **options):
         images = real(*given, **options)
         (folder / "b/001.png").write_bytes(b"spoilt")
         return images
 
-    monkeypatch.setattr(command, "build_images", then_spoilt)
+    monkeypatch.setattr(preparation, "build_images", then_spoilt)
     index = read_index(made(tmp_path / "out", vae_folder, data))
     assert index.count == 3
     assert list(index.skipped) == [2]

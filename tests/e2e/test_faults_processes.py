@@ -1,5 +1,6 @@
 """A process beside the main one that dies: nobody waits for it, and nothing is lost."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from diffgen.data.loader import load_batches
+from diffgen.data.order import BatchNumbers, TrainingData
+from diffgen.data.shapes import Shapes
+from diffgen.errors import UserError
 from tests.e2e.faults import OUT, TRAIN, Undisturbed, assert_same, children, newest
 from tests.e2e.forked import ROOT, Running
 
@@ -52,6 +57,21 @@ def test_workers_that_outlive_their_killed_training_do_not_keep_its_folder(with_
         with_a_worker.assert_again(tmp_path)
     finally:
         os.kill(worker, signal.SIGKILL)
+
+
+def test_a_death_is_told_only_where_a_batch_is_waited_for():
+    """Elsewhere it would come in the middle of a step, or of a checkpoint."""
+    before = signal.getsignal(signal.SIGCHLD)
+    data = TrainingData(Shapes(16, 16, "train"), seed=0)
+    batches = load_batches(data, BatchNumbers(0, 64, 8), workers=1, pin_memory=False)
+    next(batches)
+    assert signal.getsignal(signal.SIGCHLD) == before
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    worker.join()
+    with pytest.raises(UserError, match=rf"process {worker.pid}, which reads the data, was ended"):
+        list(batches)
+    assert signal.getsignal(signal.SIGCHLD) == before
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from diffgen.config.model import TimeConvention
 from diffgen.config.process import DDPMConfig, FlowConfig
 from diffgen.models.attention import Padded
 from diffgen.models.blocks import adaptive_norm, layer_norm
+from diffgen.models.route import draw_route
 from diffgen.positions.rope import rotate
 from diffgen.processes import build_process
 from diffgen.training.step import Objective
@@ -49,11 +50,12 @@ class Seen(TorchDispatchMode):
 ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
 
 
+@pytest.mark.parametrize("route", [None, draw_route(0, [0, 1], 24, 0.5, 0, 1)])
 @pytest.mark.parametrize("position", ["sincos", "rope"])
-def test_norms_and_rotations_compute_in_fp32_and_products_in_bf16(position):
+def test_norms_and_rotations_compute_in_fp32_and_products_in_bf16(position, route):
     model = build(position={"kind": position}).transformer
     with autocast(), Seen() as seen:
-        model(X, T, Y)
+        model(X, T, Y, route=route)
     assert seen.dtypes("native_layer_norm") == {torch.float32}
     assert len(seen.inputs["native_layer_norm"]) == 2 * 4 + 1  # two of tokens, q and k; the last
     assert seen.dtypes("addmm", "mm") == {torch.bfloat16}

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import diffgen.commands.train as command
 from diffgen import DiffGenPipeline
 from diffgen.commands.train import train
-from diffgen.config.latents import read_index
+from diffgen.config.latent_index import read_index
 from diffgen.config.train import TrainConfig
 from diffgen.errors import UserError
 from tests.prepared import MIXED_SIZES, SHAPES, made, pictures
@@ -80,14 +80,26 @@ def test_from_prepared_latents_of_single_precision_losses_are_those_of_encoding_
     [{"size": "16x24"}, {"size": "24x24", "crop": "none"}],
     ids=["one size", "mixed sizes"],
 )
-def test_so_are_those_of_pictures_mirrored_and_told_of_their_crops(tmp_path, vae_folder, data):
-    """The model is told crops; batches of mixed sizes keep to a budget of tokens, 4 x 4 pixels."""
+def test_so_are_those_of_pictures_mirrored_and_told_of_their_crops(
+    tmp_path, vae_folder, data, monkeypatch
+):
+    """And batches are cut into the same pieces of up to 40 tokens, which are of 4 x 4 pixels."""
+    real, pieces = command.cut_to_budget, []
+
+    def seen(*given):
+        found = list(real(*given))
+        pieces.append([len(piece["number"]) for piece in found])
+        return iter(found)
+
+    monkeypatch.setattr(command, "cut_to_budget", seen)
     data = {"kind": "folder", "path": str(pictures(tmp_path / "p", MIXED_SIZES)), **data}
     more = {"model": {"micro": "pixels", "class_dropout": 0.5}}
     more |= {"train": {"token_budget": 40, "images": 24}, "report": {"sizes": ["24x24"]}}
     wanted = losses(run(tmp_path / "fly", data, {"path": str(vae_folder)}, **more))
     path = made(tmp_path / "latents", vae_folder, data, shard_images=3)
     assert losses(run(tmp_path / "run", stored(path), **more)) == pytest.approx(wanted, abs=1e-4)
+    assert pieces[:3] == pieces[3:]
+    assert all(len(one) > 1 for one in pieces)
 
 
 def test_the_modes_too(tmp_path, vae_folder, latents):

@@ -155,3 +155,14 @@ def test_averages_of_every_third_step_weigh_it_as_three(config):
 def test_a_snapshot_bears_the_number_of_images_its_averages_know_of(tmp_path):
     train(settings(tmp_path, ema={"kind": "power", "every": 5, "export": 0.07}))
     assert sorted(int(file.stem) for file in (tmp_path / "snapshots").iterdir()) == [40, 80]
+
+
+@pytest.mark.slow
+def test_compiled_blocks_train_as_others_do_up_to_rounding(tmp_path):
+    adamw = {"kind": "adamw", "lr": 0.001}
+    train(settings(tmp_path / "compiled", optimizer=adamw, train={"compile": True}))
+    train(settings(tmp_path / "plain", optimizer=adamw))
+    one, other = everything(tmp_path / "compiled"), everything(tmp_path / "plain")
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name], rtol=1e-4, atol=1e-4)

@@ -39,7 +39,7 @@ from diffgen.training.optimizers import build_optimizers, build_schedules
 from diffgen.training.step import Objective
 
 RECIPE = Path(__file__).parents[1] / "configs/dit.yaml"
-SIDE, CLASSES, CHANNELS = 32, 1000, 4
+SIDE, CHANNELS = 32, 4
 MUON = MuonConfig(muon_lr=1e-3)
 Stepping = Literal["fused", "unfused", "muon"]
 
@@ -71,10 +71,11 @@ def open_training(size: str, device: torch.device, batch: int, compiled: bool) -
     """A model of random weights, and a batch that lies ready as a loader leaves it."""
     config = recipe(size, device, batch)
     pixels = size == "demo"
+    classes = 8 if pixels else 1000
     torch.manual_seed(0)
     model = DiT.build(
         config.model,
-        num_classes=CLASSES,
+        num_classes=classes,
         in_channels=3 if pixels else CHANNELS,
         sample_size=(SIDE, SIDE),
         learned_variance=config.process.learned_variance,
@@ -86,14 +87,14 @@ def open_training(size: str, device: torch.device, batch: int, compiled: bool) -
     found: Sample = {
         "image": images if pixels else images.abs(),  # of posteriors half are deviations
         "crop": torch.zeros(batch, 4),
-        "label": torch.arange(batch) % CLASSES,
+        "label": torch.arange(batch) % classes,
         "number": torch.arange(batch),
     }
     if device.type == "cuda":
         found = {name: part.pin_memory() for name, part in found.items()}
     accelerator = open_accelerator(config.train, config.device, config.out)
     encode = None if pixels else latents_of_posteriors()
-    objective = build_objective(config, CLASSES, device, encode)
+    objective = build_objective(config, classes, device, encode)
     return Training(config, accelerator, model, found, objective, compiled)
 
 

@@ -127,6 +127,21 @@ def test_images_of_mixed_sizes_lie_in_a_folder_for_each_and_keep_their_order(
     assert LatentsConfig(path=path).mixed_sizes
 
 
+@pytest.mark.parametrize("crop", ["none", "mixed"])
+def test_drawn_scenes_have_sizes_of_their_own_too(tmp_path, vae_folder, crop):
+    data = {"kind": "shapes", "size": "32x32", "crop": crop, "subset": ":12"}
+    found = latents(made(tmp_path, vae_folder, data))
+    shapes = build_images(ShapesConfig(size="32x32", crop="none"), limits=Limits(4))
+    sizes = [(2 * h, 2 * w) for h, w in (found[i][0].shape[1:] for i in range(12))]
+    whole = [tuple(augmented(shapes, i)[0].shape[1:]) for i in range(12)]
+    assert len(set(whole)) > 4
+    if crop == "none":
+        assert sizes == whole
+    else:
+        assert {size for size, own in zip(sizes, whole, strict=True) if size != own} == {(32, 32)}
+    assert [found[i][1] for i in range(12)] == [shapes[i][1] for i in range(12)]
+
+
 def test_crop_mixed_is_drawn_once_for_each_image_by_the_seed(tmp_path, vae_folder):
     """Of pictures larger than 12x12 half are cropped to it; the others come to 6 x 24 pixels."""
     folder = pictures(tmp_path / "pictures", [(20, 80)] * 12)

@@ -60,8 +60,8 @@ class Undisturbed:
         return cls(command, folder, world)
 
     @property
-    def touched(self) -> int:
-        """How many files it opened, made, renamed or removed."""
+    def touched(self) -> list[str]:
+        """Everything it opened, made, renamed or removed, in turn."""
         return self._measured["touched"]
 
     @property

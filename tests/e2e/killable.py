@@ -1,6 +1,6 @@
 """``diffgen VERB ...`` under a fault: ``FAULT VERB ...``, with one of three faults.
 
-``never``: none; the number of files touched and the seconds taken are left in ``measured.json``.
+``never``: none; what was touched and the seconds taken are left in ``measured.json``.
 ``touch:N``: kill -9 when a file below the working directory is touched for the N-th time: just
 before it is made, renamed or removed, or just after it was opened, when nothing is written yet.
 ``largest:N``: the operating system lets no file grow beyond N bytes.
@@ -23,10 +23,10 @@ TOUCHING = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link",
 
 
 class Touched:
-    """Counts the files that are touched, and kills this process at number ``fatal``."""
+    """Lists the files that are touched, and kills this process at number ``fatal``."""
 
     def __init__(self, fatal: int | None) -> None:
-        self.count = 0
+        self.files: list[str] = []
         self.fatal = fatal
         self.place = os.getcwd()
 
@@ -35,8 +35,8 @@ class Touched:
         if event not in TOUCHING or not isinstance(arguments[0], str | os.PathLike):
             return
         if os.path.abspath(arguments[0]).startswith(self.place):
-            self.count += 1
-            if self.count == self.fatal:
+            self.files.append(f"{event} {arguments[0]}")
+            if len(self.files) == self.fatal:
                 with suppress(OSError):  # what is only looked for need not be there
                     if event == "open":
                         os.open(arguments[0], arguments[2])
@@ -52,7 +52,7 @@ if __name__ == "__main__":
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(number), resource.RLIM_INFINITY))
     begun = time.monotonic()
     code = main(sys.argv[2:])
-    measured = {"touched": touched.count, "seconds": time.monotonic() - begun}
+    measured = {"touched": touched.files, "seconds": time.monotonic() - begun}
     if fault == "never":
         Path("measured.json").write_text(json.dumps(measured))
     sys.exit(code)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import diffgen.commands.train as command
 from diffgen import DiffGenPipeline
+from diffgen.cli import main
 from diffgen.commands.train import train
 from diffgen.config.latent_index import read_index
 from diffgen.config.train import TrainConfig
@@ -100,6 +101,15 @@ def test_so_are_those_of_pictures_mirrored_and_told_of_their_crops(
     assert losses(run(tmp_path / "run", stored(path), **more)) == pytest.approx(wanted, abs=1e-4)
     assert pieces[:3] == pieces[3:]
     assert all(len(one) > 1 for one in pieces)
+
+
+@pytest.mark.parametrize("verb", [("lacon",), ("nitro", "--real", "data")], ids=lambda v: v[0])
+def test_what_is_trained_beside_such_a_model_needs_the_pictures(trained, latents, capsys, verb):
+    argv = [verb[0], str(trained), *verb[1:], "--device", "cpu"]
+    assert main(argv) == 2
+    assert f"data.kind: {trained} was trained on prepared latents; give the pictures" in (
+        capsys.readouterr().err
+    )
 
 
 def test_the_modes_too(tmp_path, vae_folder, latents):

@@ -158,6 +158,7 @@ def test_a_snapshot_bears_the_number_of_images_its_averages_know_of(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_compiled_blocks_train_as_others_do_up_to_rounding(tmp_path):
     adamw = {"kind": "adamw", "lr": 0.001}
     train(settings(tmp_path / "compiled", optimizer=adamw, train={"compile": True}))

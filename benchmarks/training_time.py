@@ -78,6 +78,8 @@ def operations(training: Training, row: Row) -> dict[str, object]:
         synchronize(training.model.device)
     wanted = DeviceType.CUDA if cuda else DeviceType.CPU
     seen = [event for event in profiler.key_averages() if event.device_type == wanted]
+    if cuda:  # there an annotation spans kernels that stand for themselves
+        seen = [event for event in seen if not event.is_user_annotation]
     spent = {
         event.key: (event.self_device_time_total if cuda else event.self_cpu_time_total) / 1e6
         for event in seen

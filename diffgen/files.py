@@ -60,6 +60,7 @@ def write_folder(target: Path, write: Callable[[Path], object]) -> None:
         temporary.mkdir(parents=True)
         write(temporary)
         for path in sorted(temporary.rglob("*")):
+            _open_up(path, temporary)
             fsync(path)
         fsync(temporary)
         shutil.rmtree(old, ignore_errors=True)
@@ -90,8 +91,16 @@ def write_file(target: Path, write: Callable[[Path], object]) -> None:
     with _explained(target, temporary):
         target.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
+        _open_up(temporary, target.parent)
         fsync(temporary)
         os.replace(temporary, target)
+
+
+def _open_up(file: Path, folder: Path) -> None:
+    """Let everyone read a new file who may read ``folder``: safetensors keeps its to the owner."""
+    status = file.stat()
+    if file.suffix == ".safetensors" and status.st_nlink == 1:  # links are another's files
+        file.chmod(folder.stat().st_mode & 0o666)
 
 
 def link_folder(source: Path, target: Path) -> None:

@@ -3,9 +3,11 @@
 import errno
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from diffgen.errors import UserError
-from diffgen.files import link_folder, locked, set_aside, weights_digest, write_folder
+from diffgen.files import link_folder, locked, set_aside, weights_digest, write_file, write_folder
 
 
 def fill(text):
@@ -75,3 +77,17 @@ def test_a_link_to_a_symbolic_link_is_one_to_its_file(tmp_path):
     assert not copy.is_symlink()
     assert copy.read_text() == "weights"
     assert copy.stat().st_ino == (tmp_path / "blobs/1234").stat().st_ino
+
+
+def test_whoever_may_read_the_folder_may_read_its_weights(tmp_path):
+    def write(folder):
+        save_file({"a": torch.zeros(2)}, folder / "w.safetensors")
+
+    for mode in (0o755, 0o700):
+        place = tmp_path / f"{mode:o}"
+        place.mkdir(mode=mode)
+        write_file(place / "one.safetensors", lambda path: save_file({"a": torch.zeros(2)}, path))
+        assert (place / "one.safetensors").stat().st_mode & 0o777 == mode & 0o666
+        write_folder(place / "many", write)
+        folder = (place / "many").stat().st_mode
+        assert (place / "many/w.safetensors").stat().st_mode & 0o777 == folder & 0o666

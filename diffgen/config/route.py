@@ -16,7 +16,7 @@ class RouteConfig(Section):
     first: int = Field(default=2, ge=0)
     """First block they skip, counted from 0."""
     last: int | None = Field(default=None, ge=1)
-    """Block before which they come back, as they were; none: model.depth - 4."""
+    """Block before which they come back, as they were; none: the fourth from the end."""
 
     def bounds(self, depth: int) -> tuple[int, int]:
         """``first`` and ``last`` in a model of ``depth`` blocks."""
@@ -26,13 +26,13 @@ class RouteConfig(Section):
         """Yield blocks that a model of ``depth`` does not have, and batches that have no route."""
         first, last = self.bounds(depth)
         if not first < last <= depth:
-            default = " (none: model.depth - 4)" if self.last is None else ""
+            default = " (none: the fourth from the end)" if self.last is None else ""
             yield (
                 f"train.route.last: {last}{default} must be above train.route.first {first} and "
                 f"at most model.depth {depth}"
             )
         if mixed_sizes:
             yield (
-                "train.route: it needs images of one size, and data.mixed_sizes gives others; "
-                "take train.route none"
+                "train.route: it needs images of one size, but those of data.crop none and mixed "
+                "differ"
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.errors import UserError
-from diffgen.files import write_folder
+from diffgen.files import set_aside, write_folder
 
 NAME = re.compile(r"images-(\d+)")
 MANIFEST = "manifest.json"
@@ -58,9 +58,7 @@ class Checkpoints:
             UserError: no space or no permission; the others stay as they were.
         """
         target = self.place(seen)
-        if self.folder.is_dir():
-            for left in self.folder.glob(".images-*"):  # by a save that was killed
-                shutil.rmtree(left, ignore_errors=True)
+        self.sweep()
 
         def whole(folder: Path) -> None:
             write(folder)
@@ -69,8 +67,16 @@ class Checkpoints:
         write_folder(target, whole)
         for old in self.all()[: -self.keep]:
             if not self.lasting(seen_of(old)):
-                shutil.rmtree(old)
+                gone = set_aside(old)  # first, so that half of one is never taken for a checkpoint
+                os.rename(old, gone)
+                shutil.rmtree(gone)
         return target
+
+    def sweep(self) -> None:
+        """Remove what a save that was killed has left, written or removed by half."""
+        if self.folder.is_dir():
+            for left in self.folder.glob(".images-*"):
+                shutil.rmtree(left, ignore_errors=True)
 
     def set_aside_damaged(self, tell: Callable[[str], object]) -> None:
         """Rename newest checkpoints that are damaged, so that the one before them is used.

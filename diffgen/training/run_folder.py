@@ -65,6 +65,7 @@ class RunFolder:
                     f"or take its settings with --config {self.config}\n{lines}"
                 )
         for run in (self.path, self.path / "regression"):
+            Checkpoints(run).sweep()
             Checkpoints(run).set_aside_damaged(lambda line: print(line, file=sys.stderr))
         write_file(self.config, lambda path: path.write_text(to_yaml(config), encoding="utf-8"))
 

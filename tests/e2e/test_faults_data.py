@@ -72,12 +72,13 @@ def lose_all(checkpoint: Path) -> None:
     checkpoint.mkdir()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_no_permission_to_write_a_checkpoint(undisturbed, tmp_path):
     shutil.copytree(undisturbed.folder / OUT, tmp_path / OUT)
     checkpoints = tmp_path / OUT / "checkpoints"
     shutil.rmtree(checkpoints / "images-000000768")
     checkpoints.chmod(0o500)
+    if os.access(checkpoints, os.W_OK):
+        pytest.skip("root may write everywhere")
     running = undisturbed.started(tmp_path)
     codes = running.codes
     checkpoints.chmod(0o700)

@@ -235,7 +235,7 @@ class TestTheConfiguration:
     @pytest.mark.parametrize(
         ("route", "depth", "told"),
         [
-            (RouteConfig(), 4, "train.route.last: 0 (none: model.depth - 4) must be above"),
+            (RouteConfig(), 4, "train.route.last: 0 (none: the fourth from the end) must be above"),
             (RouteConfig(first=5, last=5), 12, "train.route.last: 5 must be above"),
             (RouteConfig(last=13), 12, "at most model.depth 12"),
         ],

@@ -21,6 +21,10 @@ from diffgen.signals import Interrupted
 # The main process may save or draw a preview for long; a process that dies breaks its connections.
 PATIENCE = timedelta(hours=12)
 
+LOST = ("Connection closed", "Connection reset", "Broken pipe", "Socket closed")
+"""What gloo says when the other end has died."""
+GONE = "another process of this launch is gone; the same command goes on from what is kept"
+
 T = TypeVar("T")
 
 
@@ -97,13 +101,27 @@ class Group:
         return int(shared)
 
     @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Say in a sentence that another process is gone, as soon as a collective shows it.
+
+        Raises:
+            SharedError: a connection to another process is lost.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.world == 1 or not any(sign in str(error) for sign in LOST):
+                raise
+            raise SharedError(GONE) from error
+
+    @contextmanager
     def together(self) -> Iterator[None]:
         """Leave the block when all processes have done theirs, or fail with the one that failed.
 
         The block itself must hold nothing that waits for other processes.
 
         Raises:
-            SharedError: one process met a UserError.
+            SharedError: one process met a UserError, or is gone.
             Interrupted: one process got a signal.
             SystemExit: another process failed in a way of its own, which it reports.
         """
@@ -119,8 +137,8 @@ class Group:
             if not self.largest(problem is not None):
                 return
             problems = self._exchange(problem)
-        except RuntimeError as lost:  # a process is gone, it will have said why
-            raise problem or SystemExit(1) from lost
+        except RuntimeError as lost:
+            raise problem or SharedError(GONE) from lost
         self._raise(problem, problems)
 
     def _exchange(self, problem: BaseException | None) -> list[Any]:

@@ -91,7 +91,7 @@ class Loop:
             return
         self.checkpoints = Checkpoints(self.folder.path, settings.keep_checkpoints, self._milestone)
         self.model.train()
-        with self._bar(stop) as bar, deferred() as request:
+        with self.group.connected(), self._bar(stop) as bar, deferred() as request:
             for saved in self._train(stop, bar):
                 signum = self.group.largest(request.signum)
                 if signum:

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
+from diffgen.commands.begin_training import open_accelerator
 from diffgen.config.command_line import parse
+from diffgen.config.loop import LoopConfig
 from diffgen.config.train import TrainConfig
 from tests.logs import curve
 
@@ -41,6 +44,13 @@ def test_launch_files_say_how_many_processes_and_nothing_of_how_they_compute():
     for file in found.values():
         assert file.mixed_precision == "no"
         assert file.fsdp_config == file.deepspeed_config == file.dynamo_config == {}
+
+
+def test_the_precision_of_a_training_wins_over_that_of_a_launch_file(monkeypatch, tmp_path):
+    """The launcher hands it on as this variable."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    AcceleratorState._reset_state()
+    assert open_accelerator(LoopConfig(), "cpu", tmp_path).mixed_precision == "no"
 
 
 @pytest.mark.parametrize(

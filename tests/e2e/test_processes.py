@@ -189,7 +189,7 @@ print("left together")
         ("pass", [0, 0], ["left together", "left together"]),
         ("raise RuntimeError('a bug')", [1, 1], ["", "RuntimeError: a bug"]),
         ("raise UserError('a mistake')", [1, 1], ["SharedError: a mistake"] * 2),
-        ("os._exit(7)", [1, 7], ["", ""]),
+        ("os._exit(7)", [1, 7], ["goes on from what is kept", ""]),
     ],
     ids=["well", "bug", "mistake", "lost"],
 )

@@ -55,7 +55,7 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--batch", type=int, help="images a step; 16 on a CPU, 128 on a GPU [count]")
     add("--steps", type=int, default=STEPS, help="in a call; ema_8 wants multiples of 8 [count]")
     add("--rounds", type=int, default=ROUNDS, help="calls of every row, 5 or more [count]")
-    add("--rows", help="some of them, with commas, beside the first and eager; none: no others")
+    add("--rows", help="some of them, with commas, beside the first and eager; default: all")
     add("--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU")
     add("--quick", action="store_true", help="only to see that it runs: its times mean nothing")
     add("--out", type=Path, default=RESULTS, help="folder of the results")

@@ -105,14 +105,14 @@ class Group:
         """Say in a sentence that another process is gone, as soon as a collective shows it.
 
         Raises:
-            SharedError: a connection to another process is lost.
+            UserError: a connection to another process is lost. Each that is left says so.
         """
         try:
             yield
         except RuntimeError as error:
             if self.world == 1 or not any(sign in str(error) for sign in LOST):
                 raise
-            raise SharedError(GONE) from error
+            raise UserError(GONE) from error
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -121,7 +121,8 @@ class Group:
         The block itself must hold nothing that waits for other processes.
 
         Raises:
-            SharedError: one process met a UserError, or is gone.
+            SharedError: one process met a UserError.
+            UserError: one process is gone.
             Interrupted: one process got a signal.
             SystemExit: another process failed in a way of its own, which it reports.
         """
@@ -138,7 +139,7 @@ class Group:
                 return
             problems = self._exchange(problem)
         except RuntimeError as lost:
-            raise problem or SharedError(GONE) from lost
+            raise problem or UserError(GONE) from lost
         self._raise(problem, problems)
 
     def _exchange(self, problem: BaseException | None) -> list[Any]:

@@ -16,7 +16,6 @@ from diffgen.config.track import Tracker
 from diffgen.config.train import TrainConfig
 from diffgen.device import chosen_device
 from diffgen.errors import UserError
-from diffgen.group import ALONE, Group
 from diffgen.training.checkpoint import TrainingState
 from diffgen.training.checkpoints import Checkpoints
 from diffgen.training.ema import EMA
@@ -97,10 +96,8 @@ def fresh_state(
     )
 
 
-def resume_state(
-    state: TrainingState, accelerator: Accelerator, folder: RunFolder, group: Group = ALONE
-) -> None:
-    """Go on from the newest checkpoint, if there is one; of a sharded model all must call it.
+def resume_state(state: TrainingState, accelerator: Accelerator, folder: RunFolder) -> None:
+    """Go on from the newest checkpoint, if there is one.
 
     The log is cut back to where the training goes on.
 
@@ -109,7 +106,13 @@ def resume_state(
     """
     newest = Checkpoints(folder.path).newest()
     if newest is not None:
-        state.load(newest, group)
+        state.load(newest)
+    tell_resumed(state, accelerator, folder)
+
+
+def tell_resumed(state: TrainingState, accelerator: Accelerator, folder: RunFolder) -> None:
+    """Say where the training goes on, and cut its logs back to there, on the main process."""
+    if state.seen:
         accelerator.print(f"resuming {folder.path} at {state.seen:,} images seen")
     if accelerator.is_main_process:
         folder.cut_log(state.seen)

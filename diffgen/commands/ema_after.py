@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from diffgen.commands.load import Loaded, load_pipeline
@@ -14,6 +13,7 @@ from diffgen.config.ema_after import FACTS, EMAAfterConfig, power_averages
 from diffgen.errors import UserError
 from diffgen.files import link_folder, locked, write_folder, write_json
 from diffgen.pipeline import DiffGenPipeline
+from diffgen.training.ema import put_weights
 from diffgen.training.posthoc import (
     Profile,
     coefficients,
@@ -26,7 +26,7 @@ from diffgen.training.posthoc import (
 
 
 @dataclass(frozen=True)
-class Average:
+class RebuiltAverage:
     """Which average of a run some weights are."""
 
     width: float
@@ -68,7 +68,7 @@ def ema_after(config: EMAAfterConfig) -> None:
 
 def put_average(
     pipe: DiffGenPipeline, run: Path, width: float, images: int | None, field: str
-) -> Average:
+) -> RebuiltAverage:
     """Give the model of ``pipe`` the averaged weights of the training in ``run``.
 
     Args:
@@ -92,7 +92,7 @@ def put_average(
     shares = coefficients(stored, wanted).reshape(-1, count)
     used = tuple(file.name for file, own in zip(files, shares, strict=True) if own.any())
     error = 0.0 if wanted in stored else expected_error(stored, wanted)
-    return Average(width, images, used, error)
+    return RebuiltAverage(width, images, used, error)
 
 
 def put_in(
@@ -103,14 +103,13 @@ def put_in(
     Raises:
         UserError: they are of another model; ``field`` names the setting that asked.
     """
-    with torch.no_grad():
-        for name, parameter in pipe.transformer.named_parameters():
-            if name not in weights or weights[name].shape != parameter.shape:
-                raise UserError(f"{field}: {snapshots} is of another model: see {name}")
-            parameter.copy_(weights[name])
+    for name, parameter in pipe.transformer.named_parameters():
+        if name not in weights or weights[name].shape != parameter.shape:
+            raise UserError(f"{field}: {snapshots} is of another model: see {name}")
+    put_weights(pipe.transformer, weights)
 
 
-def average_digest(base: str, run: Path, average: Average) -> str:
+def average_digest(base: str, run: Path, average: RebuiltAverage) -> str:
     """Of everything that decides what a model draws whose weights are the ``average`` of ``run``.
 
     ``base``: digest of the files of its pipeline, its VAE among them.

@@ -12,7 +12,7 @@ from torch import Tensor
 from diffgen.commands.bench import Bench
 from diffgen.commands.drawing import Plan, read_drawn
 from diffgen.commands.drawn_classes import FIXED, classes_to_draw
-from diffgen.commands.ema_after import Average
+from diffgen.commands.ema_after import RebuiltAverage
 from diffgen.commands.ema_widths import width_table
 from diffgen.commands.left_out import tell_not_scored
 from diffgen.commands.parts import Parts, held, versions
@@ -51,7 +51,7 @@ class Readings:
     """Digest of the model's weights; None: the images were not drawn."""
     guide_weights: str | None = None
     """Of the weaker model's that guided it; None: there was none."""
-    average: Average | None = None
+    average: RebuiltAverage | None = None
     """Which average of its run the weights are; None: the model's own."""
     left_out: tuple[str, ...] = ()
     """Damaged files of the source, a line each."""

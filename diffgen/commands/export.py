@@ -2,20 +2,27 @@
 
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from diffgen.config.ema import PowerEMAConfig
 from diffgen.config.train import TrainConfig
+from diffgen.errors import UserError
 from diffgen.files import link_folder, write_file, write_folder
 from diffgen.models.dit import DiT
 from diffgen.models.vae import LatentSpace
 from diffgen.pipeline import DiffGenPipeline
 from diffgen.sampling.schedulers import build_scheduler
 from diffgen.training.checkpoint import TrainingState
+from diffgen.training.ema import put_weights
 from diffgen.training.loop import crossed
-from diffgen.training.posthoc import Profile, rebuild, snapshots_until
+from diffgen.training.posthoc import (
+    LARGEST_ERROR,
+    Profile,
+    expected_error,
+    rebuild,
+    snapshots_until,
+)
 from diffgen.training.run_folder import RunFolder
 
 
@@ -36,9 +43,7 @@ class Exporter:
 
     def pipeline(self, model: DiT, weights: dict[str, Tensor]) -> DiffGenPipeline:
         """``model`` with ``weights`` put in, as a pipeline on the model's device."""
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(weights[name])
+        put_weights(model, weights)
         scheduler = build_scheduler(self.config.sampling.scheduler, process=self.config.process)
         pipe = DiffGenPipeline(
             model,
@@ -65,15 +70,8 @@ class Exporter:
 
     def snapshot(self, state: TrainingState) -> None:
         """At the checkpoints nearest to equal shares of the training, store both averages."""
-        ema, loop = self.config.ema, self.config.train
-        if not isinstance(ema, PowerEMAConfig):
-            return
-        share = max(1, loop.images // ema.snapshots)
-        # Not at a checkpoint that a signal asked for: an uninterrupted run has none there.
-        regular = crossed(state.seen, loop.batch_size, loop.checkpoint_images)
-        due = regular and crossed(state.seen, loop.checkpoint_images, share)
         reach = self._reach(state)
-        if not reach or (state.seen < loop.images and not due):
+        if not reach or not self._due(state.seen):
             return
         tensors = {
             f"{average.name}/{name}": weights.contiguous()
@@ -82,6 +80,35 @@ class Exporter:
         }
         target = self.snapshots / f"{reach:09d}.safetensors"
         write_file(target, lambda path: save_file(tensors, path))
+
+    def _due(self, seen: int) -> bool:
+        ema, loop = self.config.ema, self.config.train
+        if not isinstance(ema, PowerEMAConfig):
+            return False
+        share = max(1, loop.images // ema.snapshots)
+        # Not at a checkpoint that a signal asked for: an uninterrupted run has none there.
+        regular = crossed(seen, loop.batch_size, loop.checkpoint_images)
+        return seen >= loop.images or (regular and crossed(seen, loop.checkpoint_images, share))
+
+    def check(self, state: TrainingState) -> None:
+        """Make sure, before a new training, that what it will export can be rebuilt at its end.
+
+        Raises:
+            UserError: its snapshots will be too few for the width.
+        """
+        ema, loop = self.config.ema, self.config.train
+        if state.seen or not isinstance(ema, PowerEMAConfig) or ema.export in ema.widths:
+            return
+        steps = range(loop.batch_size, loop.images + loop.batch_size, loop.batch_size)
+        times = {state.ema.reach(seen, loop.batch_size) for seen in steps if self._due(seen)}
+        stored = [Profile(width, seen) for seen in sorted(times - {0}) for width in ema.widths]
+        error = expected_error(stored, Profile(ema.export, max(times)))
+        if error > LARGEST_ERROR:
+            raise UserError(
+                f"ema.export: width {ema.export:g} could not be rebuilt at the end (expected error "
+                f"{error:.0%}): take one of {ema.widths}, or one nearer to them, or more "
+                "ema.snapshots with train.checkpoint_images to match"
+            )
 
     @property
     def snapshots(self) -> Path:

@@ -29,7 +29,7 @@ class Loaded(NamedTuple):
     guide_named: Any = None
     """What tells it from other guides of this model."""
     average: Any = None
-    """The ``ema_after.Average`` that was put into it; None: its own weights."""
+    """The ``ema_after.RebuiltAverage`` that was put into it; None: its own weights."""
 
 
 def load_pipeline(

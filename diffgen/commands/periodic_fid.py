@@ -1,6 +1,7 @@
 """FID while a model is trained: images of the averaged weights against real ones."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,7 @@ from diffgen.config.train import TrainConfig
 from diffgen.config.validation import as_networks
 from diffgen.data.images import StoredImages
 from diffgen.data.source import ImageSource
+from diffgen.errors import UserError
 from diffgen.group import Group, cut
 from diffgen.metrics.frechet import distance
 from diffgen.metrics.gaussian import Gaussian
@@ -137,6 +139,16 @@ class PeriodicFID:
     def _bar(self, doing: str, count: int) -> tqdm:
         total, hidden = sum(map(len, self._mine(count))), not self.group.main
         return tqdm(total=total, unit="img", desc=doing, leave=False, disable=hidden)
+
+
+@contextmanager
+def _own_options() -> Iterator[None]:
+    """Complaints about the extractor, with the options that a training has."""
+    try:
+        yield
+    except UserError as error:
+        said = str(error).replace("--weights", "--validation.fid-extractor.weights")
+        raise UserError(f"validation.fid_{said.removeprefix('validation.fid_')}") from None
 
 
 def as_evaluation(config: TrainConfig) -> EvaluateConfig:

@@ -16,7 +16,7 @@ from diffgen.commands.status_lines import lines
 from diffgen.config.status import Kind, StatusConfig, kind_of_run, settings_of
 from diffgen.config.stored import read_json
 from diffgen.errors import UserError
-from diffgen.training.checkpoints import MANIFEST, Checkpoints, seen_of
+from diffgen.training.checkpoints import MILESTONE, Checkpoints, damage, seen_of
 
 SCHEMA = "diffgen-status/1"
 Facts = dict[str, Any]
@@ -54,7 +54,7 @@ def _training(run: Path, kind: Kind, held: bool) -> Facts:
     total = _total(loop)
     log = folder / "metrics.jsonl"
     found = last_lines(log)
-    checkpoints = _checkpoints(folder, loop)
+    checkpoints = _checkpoints(folder)
     newest = checkpoints["newest"] or 0
     seen = max(found[-1]["images"] if found else 0, newest)
     speed = images_per_second(found)
@@ -99,11 +99,10 @@ def _state(seen: int, newest: int, total: int | None, held: bool, stage: str | N
     return "stopped" if seen else "not begun"
 
 
-def _checkpoints(run: Path, loop: Facts) -> Facts:
+def _checkpoints(run: Path) -> Facts:
     every = Checkpoints(run).all()
     times = [seen_of(path) for path in every]
-    step, batch = loop.get("milestone_images") or 0, loop.get("batch_size") or 1
-    kept = [seen for seen in times if step and seen // step > (seen - batch) // step]
+    kept = [seen_of(path) for path in every if (path / MILESTONE).exists()]
     faults = [fault for path in every if (fault := _fault(path))]
     aside = sorted(path.name for path in (run / "checkpoints").glob("damaged-*"))
     return {
@@ -116,20 +115,10 @@ def _checkpoints(run: Path, loop: Facts) -> Facts:
 
 def _fault(checkpoint: Path) -> str | None:
     """What the sizes of its files tell; their contents, which take long to read, may tell more."""
-    if not (checkpoint / MANIFEST).exists():
-        return None if any(checkpoint.iterdir()) else f"{checkpoint.name}: it is empty"
-    try:
-        stated = read_json(checkpoint / MANIFEST, "run", "")
-        for name, facts in stated.items():
-            size = (checkpoint / name).stat().st_size
-            if size != facts["bytes"]:
-                told = f"has {size:,} bytes instead of {facts['bytes']:,}"
-                return f"{checkpoint.name}: {name} {told}"
-    except FileNotFoundError as error:  # by now the training may have removed the whole checkpoint
-        return f"{checkpoint.name}: {error.filename} is missing" if checkpoint.exists() else None
-    except (UserError, KeyError, TypeError) as error:
-        return f"{checkpoint.name}: {error}"
-    return None
+    fault = damage(checkpoint, contents=False)
+    if fault is None or not checkpoint.exists():  # by now the training may have removed it
+        return None
+    return f"{checkpoint.name}: {fault}"
 
 
 def _numbers(files: Iterator[Path]) -> Facts:

@@ -1,13 +1,14 @@
 """``train``: from a configuration to a run folder with a pipeline, pictures and scores."""
 
 import copy
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from diffgen.commands.begin_training import fresh_state, open_accelerator, resume_state
+from diffgen.commands.begin_training import fresh_state, open_accelerator, tell_resumed
 from diffgen.commands.export import Exporter
 from diffgen.commands.left_out import tell_left_out
 from diffgen.commands.measures import open_measures
@@ -99,12 +100,12 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
     names = images.class_names
     state = begin_training(config, model, accelerator, group, folder, names, data.count)
     exporter = Exporter(config, folder, names[:num_classes], encode.space if encode else None)
-    whole = state.whole(group.main)
     with group.together():
         if group.main:
+            exporter.check(state)
             start_trackers(config, accelerator, state.seen)
-            if state.seen:  # a kill may have come between the checkpoint and its snapshot
-                exporter.snapshot(whole)
+    if state.seen:  # a kill may have come between the checkpoint and its snapshot
+        on_main(exporter.snapshot, state, group)
     measures = open_measures(
         config, group, objective, exporter, averaged, names, size_limits(config, token)
     )
@@ -132,14 +133,21 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
         cut=lambda batch: cut_to_budget(batch, side, config.train.token_budget),
         remedy="lower --optimizer rates in a new --out, with --init, may help",
     ).run()
-    whole = state.whole(group.main)
+    on_main(lambda whole: exporter.save(averaged, exporter.export_weights(whole)), state, group)
     if group.main:
-        exporter.save(averaged, exporter.export_weights(whole))
         try:
             draw_report(config, folder, images)
         except Interrupted as stop:
             left = "the training is finished, the same command draws and scores its pictures"
             raise Interrupted(stop.signum, left) from None
+
+
+def on_main(action: Callable[[TrainingState], object], state: TrainingState, group: Group) -> None:
+    """``action`` on the main process, with averages that are whole. All must call it."""
+    whole = state.whole(group.main)
+    with group.together():
+        if group.main:
+            action(whole)
 
 
 def size_limits(config: TrainConfig, token: int) -> Limits:
@@ -230,8 +238,11 @@ def begin_training(
         shard(model, accelerator.device, group.world, accelerator.mixed_precision == "bf16")
     with group.together():
         state = fresh_state(config, model, accelerator, class_names, num_images, sharded=sharded)
+    newest = Checkpoints(folder.path).newest()
+    if newest is not None:
+        state.load_together(newest, group)
     with group.together():
-        resume_state(state, accelerator, folder, group)
+        tell_resumed(state, accelerator, folder)
     return state
 
 

@@ -185,6 +185,7 @@ def _validate(
 ) -> tuple[Schema | None, list[str]]:
     """The configuration, or every mistake: in single fields first, then across them."""
     mistakes: list[str] = []
+    _read_none(schema, values, known)
     try:
         config = schema.model_validate(values)
     except ValidationError as error:
@@ -201,6 +202,20 @@ def _validate(
     except UserError as error:
         mistakes.append(str(error))
     return config, mistakes
+
+
+def _read_none(schema: type[Schema], values: dict[str, Any], known: set[str]) -> None:
+    """Take ``none``, as help texts call what is not given, for null where it is no value itself."""
+    try:
+        schema.model_validate(values)
+    except ValidationError as error:
+        for detail in error.errors():
+            if detail["input"] == "none":
+                *above, last = _path(detail, values, known)
+                place = values
+                for part in above:
+                    place = place.get(part, {})
+                place[last] = None
 
 
 def _path(detail: ErrorDetails, values: Any, known: set[str]) -> list[str]:

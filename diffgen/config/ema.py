@@ -2,11 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from diffgen.config.base import Section, default_kind
 
 Width = Annotated[float, Field(ge=0.01, le=0.25)]
+
+
+def _apart(widths: tuple[float, float]) -> tuple[float, float]:
+    if f"{widths[0]:g}" == f"{widths[1]:g}":
+        raise ValueError("the two widths must differ")
+    return widths
+
+
+TwoWidths = Annotated[tuple[Width, Width], AfterValidator(_apart)]
 
 
 class PowerEMAConfig(Section):
@@ -14,7 +23,7 @@ class PowerEMAConfig(Section):
 
     kind: Literal["power"] = "power"
     """Averaging profile."""
-    widths: tuple[Width, Width] = (0.05, 0.10)
+    widths: TwoWidths = (0.05, 0.10)
     """Relative standard deviations of the two averages [share of the training so far]."""
     export: float = Field(default=0.10, ge=0.01, le=0.15)
     """Width the pipeline exports [0.01 to 0.15]; one not tracked is rebuilt from the snapshots."""

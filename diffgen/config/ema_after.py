@@ -34,7 +34,9 @@ class EMAAfterConfig(Section):
         """Yield a folder without such a run, and one that holds something else."""
         yield from average_problems(self.run, "run")
         target = self.target()
-        if target.exists() and not (target / FACTS).exists() and any(_entries(target)):
+        if target.exists() and not target.is_dir():
+            yield f"out: {target} is a file; name a folder"
+        elif target.exists() and not (target / FACTS).exists() and any(_entries(target)):
             yield f"out: {target} holds something else; name a new folder"
         yield from unwritable("out", target)
 

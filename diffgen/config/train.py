@@ -184,8 +184,13 @@ class TrainConfig(Section):
                 "train.sharding: full splits the matrices that Muon needs whole; "
                 "use --optimizer.kind adamw"
             )
-        if self.ema.every * loop.batch_size > loop.images:
-            steps = math.ceil(loop.images / loop.batch_size)
+        if loop.sharding == "full" and loop.token_budget and self.data.mixed_sizes:
+            yield (
+                "train.token_budget: with train.sharding full the processes must compute equally "
+                "many pieces, which images of mixed sizes are not cut into; leave it out"
+            )
+        steps = math.ceil(loop.images / loop.batch_size)
+        if self.ema.every > steps:
             yield f"ema.every: {self.ema.every}, but the training has {steps} steps"
 
     def factor(self) -> int:

@@ -105,6 +105,8 @@ class ValidationConfig(Section):
     def _latents_problems(self, data: LatentsConfig) -> Iterator[str]:
         other = self.held_out(data)
         assert isinstance(other, LatentsConfig)  # it is of the kind of ``data``
+        if other.path.resolve() == data.path.resolve():
+            yield f"validation.data: {other.path} is trained on; take latents that are not"
         try:
             for problem in other.problems():
                 yield problem.replace("data.path", "validation.data", 1)
@@ -128,8 +130,8 @@ class ValidationConfig(Section):
         if next(image_files(folder), None) is None:
             yield f"validation.data: {folder} holds no images"
             return
-        if folder.resolve() == data.path.resolve():
-            yield f"validation.data: {folder} is the folder that is trained on"
+        if folder.resolve().is_relative_to(data.path.resolve()):
+            yield f"validation.data: {folder} is trained on; take pictures that are not"
         if not data.path.is_dir():
             return  # its own complaint
         known = data.classes or class_folders(data.path)

@@ -10,7 +10,9 @@ import os
 import pickle
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffgen.errors import UserError
-from diffgen.group import ALONE, Group
+from diffgen.group import Group
 from diffgen.models.fit import misfit, shapes
 from diffgen.training.checkpoints import Checkpoints
 from diffgen.training.ema import EMA
@@ -77,14 +79,13 @@ class TrainingState:
     sharded: bool = False
     """Every process holds a share of the model, its averages and its optimisers."""
 
-    def whole(self, keep: bool = True) -> "TrainingState":
-        """The same with averages that are not split among the processes. All must call it.
+    def whole(self, keep: bool = True, every: bool = True) -> "TrainingState":
+        """The same with averages that are not split among the processes; see ``EMA.whole``."""
+        return replace(self, ema=self.ema.whole(keep, every)) if self.sharded else self
 
-        ``keep``: false in a process that only takes part; its averages are empty then.
-        """
-        return replace(self, ema=self.ema.whole(keep)) if self.sharded else self
-
-    def save_together(self, checkpoints: Checkpoints, group: Group) -> None:
+    def save_together(
+        self, checkpoints: Checkpoints, group: Group, milestone: bool = False
+    ) -> None:
         """Add a checkpoint to ``checkpoints``; all processes must call it.
 
         Raises:
@@ -93,18 +94,19 @@ class TrainingState:
         if not self.sharded:
             with group.together():
                 if group.main:
-                    checkpoints.save(self.seen, self.save)
+                    checkpoints.save(self.seen, self.save, milestone)
             return
         shares = checkpoints.folder / f".{SHARDS}.new"
         try:
             with group.together():
+                parts = self._split()
                 if group.main:
                     _empty(shares)
-            with group.together():
-                save_shards(shares, group.channel, **self._split())
+            save_shards(shares, group.channel, **parts)
             with group.together():
                 if group.main:
-                    checkpoints.save(self.seen, lambda folder: self._gather(shares, folder))
+                    gather = partial(self._gather, shares)
+                    checkpoints.save(self.seen, gather, milestone)
         finally:
             if group.main:
                 shutil.rmtree(shares, ignore_errors=True)
@@ -161,31 +163,40 @@ class TrainingState:
                 "back, or choose another --out"
             )
 
-    def load(self, folder: Path, group: Group = ALONE) -> None:
-        """Restore everything from ``folder``; of a sharded model all of ``group`` must call it.
+    def load(self, folder: Path) -> None:
+        """Restore everything from ``folder``, in a process that holds all of it.
 
         Raises:
             UserError: a file is missing, damaged or of another model. Nothing is deleted.
         """
-        try:
-            progress = json.loads((folder / "state.json").read_text())
-            self._same_classes(progress["class_names"], folder)
-            self._same_count(progress.get("num_images", self.num_images), folder)
-            if self.sharded:
-                schedules = progress["schedules"]
-                self._load_split(folder, group)
-            else:
-                schedules = self._load_whole(folder)
-            for schedule, saved in zip(self.schedules, schedules, strict=True):
-                schedule.load_state_dict(saved)
-            self.seen, self.window = progress["images_seen"], Window(**progress["window"])
-        except UNREADABLE as error:
-            raise UserError(f"checkpoint {folder} cannot be read ({error})") from error
+        with _explained(folder):
+            progress = self._progress(folder)
+            self._go_on(progress, self._load_whole(folder))
 
-    def _load_split(self, folder: Path, group: Group) -> None:
-        parts = self._split()
+    def load_together(self, folder: Path, group: Group) -> None:
+        """``load``, also of a state that is split; all processes must call it."""
+        if not self.sharded:
+            with group.together():
+                self.load(folder)
+            return
+        with group.together(), _explained(folder):
+            progress, parts = self._progress(folder), self._split()
         load_shards(folder / SHARDS, group.channel, **parts)  # the averages in place
-        put_tensors(self.model, self.optimizers, parts)
+        with group.together(), _explained(folder):
+            put_tensors(self.model, self.optimizers, parts)
+            self._go_on(progress, progress["schedules"])
+
+    def _progress(self, folder: Path) -> dict[str, Any]:
+        """What state.json says, if it is of the same images."""
+        progress: dict[str, Any] = json.loads((folder / "state.json").read_text())
+        self._same_classes(progress["class_names"], folder)
+        self._same_count(progress.get("num_images", self.num_images), folder)
+        return progress
+
+    def _go_on(self, progress: dict[str, Any], schedules: list[dict[str, Any]]) -> None:
+        for schedule, saved in zip(self.schedules, schedules, strict=True):
+            schedule.load_state_dict(saved)
+        self.seen, self.window = progress["images_seen"], Window(**progress["window"])
 
     def _load_whole(self, folder: Path) -> list[dict[str, Any]]:
         """Restore all but the schedules, which are returned."""
@@ -201,6 +212,14 @@ class TrainingState:
             optimizer.load_state_dict(saved)
         schedules: list[dict[str, Any]] = state["schedules"]
         return schedules
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except UNREADABLE as error:
+        raise UserError(f"checkpoint {folder} cannot be read ({error})") from error
 
 
 def _empty(folder: Path) -> None:

@@ -17,6 +17,8 @@ from diffgen.files import set_aside, write_folder
 
 NAME = re.compile(r"images-(\d+)")
 MANIFEST = "manifest.json"
+MILESTONE = "milestone"
+"""An empty file in a checkpoint that is never dropped."""
 
 
 class Checkpoints:
@@ -24,16 +26,12 @@ class Checkpoints:
 
     Args:
         run: its folder.
-        keep: so many of the newest stay.
-        lasting: True for the images seen at a milestone, a checkpoint that stays for good.
+        keep: so many of the newest stay, and every milestone.
     """
 
-    def __init__(
-        self, run: Path, keep: int = 1, lasting: Callable[[int], bool] = lambda seen: False
-    ) -> None:
+    def __init__(self, run: Path, keep: int = 1) -> None:
         self.folder = run / "checkpoints"
         self.keep = keep
-        self.lasting = lasting
 
     def all(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
@@ -51,8 +49,10 @@ class Checkpoints:
         """Where the checkpoint after ``seen`` images lies."""
         return self.folder / f"images-{seen:09d}"
 
-    def save(self, seen: int, write: Callable[[Path], Any]) -> Path:
+    def save(self, seen: int, write: Callable[[Path], Any], milestone: bool = False) -> Path:
         """Write a checkpoint whole, then drop the oldest beyond ``keep``.
+
+        ``milestone``: this one stays for good, whatever is asked of later ones.
 
         Raises:
             UserError: no space or no permission; the others stay as they were.
@@ -62,11 +62,13 @@ class Checkpoints:
 
         def whole(folder: Path) -> None:
             write(folder)
+            if milestone:
+                (folder / MILESTONE).touch()
             (folder / MANIFEST).write_text(json.dumps(manifest(folder), indent=1))
 
         write_folder(target, whole)
         for old in self.all()[: -self.keep]:
-            if not self.lasting(seen_of(old)):
+            if not (old / MILESTONE).exists():
                 gone = set_aside(old)  # first, so that half of one is never taken for a checkpoint
                 os.rename(old, gone)
                 shutil.rmtree(gone)
@@ -115,22 +117,27 @@ def manifest(folder: Path) -> dict[str, Any]:
     }
 
 
-def damage(checkpoint: Path) -> str | None:
-    """How a checkpoint differs from its manifest; None: it is whole, or as old as to have none."""
+def damage(checkpoint: Path, contents: bool = True) -> str | None:
+    """How a checkpoint differs from its manifest; None: it is whole, or as old as to have none.
+
+    ``contents``: compare what the files hold, not only their sizes.
+    """
     try:
+        if not (checkpoint / MANIFEST).exists():
+            return None if any(checkpoint.iterdir()) else "it is empty"
         stated = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None if any(checkpoint.iterdir()) else "it is empty"
-    except ValueError as error:
-        return f"{MANIFEST}: {error}"
-    for name, facts in stated.items():
-        path = checkpoint / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != facts["bytes"]:
-            return f"{name} has {path.stat().st_size:,} bytes instead of {facts['bytes']:,}"
-        if sha256(path) != facts["sha256"]:
-            return f"{name} has other content than was written"
+        for name, facts in stated.items():
+            path = checkpoint / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != facts["bytes"]:
+                return f"{name} has {path.stat().st_size:,} bytes instead of {facts['bytes']:,}"
+            if contents and sha256(path) != facts["sha256"]:
+                return f"{name} has other content than was written"
+    except OSError as error:
+        return f"{error.filename or checkpoint.name} cannot be read: {error.strerror or error}"
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return f"{MANIFEST} is damaged"
     return None
 
 

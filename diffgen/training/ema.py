@@ -6,6 +6,7 @@ of that profile. Two tracked widths let any other one be rebuilt afterwards by l
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,13 +83,18 @@ class EMA:
         """Images seen at the newest update after ``seen`` images."""
         return seen - seen % (self.config.every * batch_size)
 
-    def whole(self, keep: bool = True) -> "EMA":
+    def whole(self, keep: bool = True, every: bool = True) -> "EMA":
         """The same averages, not split among the processes. All must call it.
 
-        ``keep``: false in a process that only takes part; its averages are empty then.
+        Args:
+            keep: false in a process that only takes part; its averages are empty then.
+            every: or else only ``preview``, the others being empty.
         """
         found = copy.copy(self)
-        found.averages = [Average(one.name, whole(one.weights, keep)) for one in self.averages]
+        found.averages = [
+            Average(one.name, whole(one.weights, keep) if every or one is self.preview else {})
+            for one in self.averages
+        ]
         return found
 
     @property
@@ -109,3 +115,10 @@ def average_names(config: EMAConfig) -> list[str]:
             return [f"power-{width:g}" for width in config.widths]
         case ConstantEMAConfig():
             return ["constant"]
+
+
+@torch.no_grad()
+def put_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give ``model`` the ``weights`` of its parameters by name. KeyError: one is missing."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(weights[name])

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,7 @@ from diffgen.signals import Interrupted, deferred
 from diffgen.training.checkpoint import TrainingState, Window
 from diffgen.training.checkpoints import Checkpoints
 from diffgen.training.run_folder import RunFolder
-from diffgen.training.trackers import log_scalars
-from diffgen.training.validation import tracked
+from diffgen.training.trackers import log_measures, log_scalars
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class Loop:
         stop = settings.batch_size * math.ceil(settings.images / settings.batch_size)
         if self.state.seen >= stop:
             return
-        self.checkpoints = Checkpoints(self.folder.path, settings.keep_checkpoints, self._milestone)
+        self.checkpoints = Checkpoints(self.folder.path, settings.keep_checkpoints)
         self.model.train()
         with self.group.connected(), self._bar(stop) as bar, deferred() as request:
             for saved in self._train(stop, bar):
@@ -102,7 +101,7 @@ class Loop:
         settings, state = self.settings, self.state
         batch = settings.batch_size
         micro_batches = self._micro_batches(stop)
-        clock, logged = time.perf_counter(), state.seen
+        clock, logged, self.paused = time.perf_counter(), state.seen, 0.0
         self.pending = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         while state.seen < stop:
             loss, self.norm = self._step(self._next(micro_batches))
@@ -118,18 +117,27 @@ class Loop:
             if logging or saving:
                 self._collect()
             if logging:
-                self._log(bar, (state.seen - logged) / (time.perf_counter() - clock))
-                clock, logged = time.perf_counter(), state.seen
-            pause = time.perf_counter()
+                elapsed = time.perf_counter() - clock - self.paused
+                self._log(bar, (state.seen - logged) / elapsed)
+                clock, logged, self.paused = time.perf_counter(), state.seen, 0.0
             # A checkpoint comes last: it says that all the rest is there.
             self._measure(done)
             if settings.sample_images and crossed(state.seen, batch, settings.sample_images):
                 self._beside(self.hooks.sample)
             if saving:
                 self._save()
-                self._beside(self.hooks.checkpoint)
-            clock += time.perf_counter() - pause  # the speed is that of the training
+                self._beside(self.hooks.checkpoint, every=True)
             yield saving
+
+    @contextmanager
+    def _pause(self) -> Iterator[None]:
+        """What is no training, and no part of its speed."""
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.synchronize()  # steps still under way are training
+        start = time.perf_counter()
+        yield
+        self.paused += time.perf_counter() - start
+        self.model.train()
 
     def _milestone(self, seen: int) -> bool:
         """True where a checkpoint is kept for good."""
@@ -142,14 +150,14 @@ class Loop:
         due = [one for one in self.hooks.measures if done or crossed(seen, batch, one.every)]
         if not due:
             return
-        state = self.state.whole()
-        found = [line for one in due if (line := one.take(state))]
-        with self.group.together():
-            if self.group.main and found:
-                line = {"images": seen} | {k: v for each in found for k, v in each.items()}
-                self.folder.log_validation(line)
-                self.accelerator.log(tracked(line), step=seen)
-        self.model.train()
+        with self._pause():
+            state = self.state.whole(every=False)
+            found = [line for one in due if (line := one.take(state))]
+            with self.group.together():
+                if self.group.main and found:
+                    line = {"images": seen} | {k: v for each in found for k, v in each.items()}
+                    self.folder.log_validation(line)
+                    log_measures(self.accelerator, line)
 
     def _micro_batches(self, stop: int) -> Iterator[Sample]:
         numbers = BatchNumbers(
@@ -243,7 +251,9 @@ class Loop:
                 log_scalars(self.accelerator, line)
 
     def _save(self) -> None:
-        self.state.save_together(self.checkpoints, self.group)
+        with self._pause():
+            milestone = self._milestone(self.state.seen)
+            self.state.save_together(self.checkpoints, self.group, milestone)
 
     def _stopped(self, saved: bool) -> str:
         """Save, if it is not done yet, and say what is kept."""
@@ -255,12 +265,13 @@ class Loop:
             "the same command goes on from it"
         )
 
-    def _beside(self, hook: Callable[[TrainingState], object]) -> None:
-        state = self.state.whole(self.group.main)
-        with self.group.together():
-            if self.group.main:
-                hook(state)
-        self.model.train()
+    def _beside(self, hook: Callable[[TrainingState], object], every: bool = False) -> None:
+        """``every``: it wants all averages, not only the one that is previewed."""
+        with self._pause():
+            state = self.state.whole(self.group.main, every)
+            with self.group.together():
+                if self.group.main:
+                    hook(state)
 
     def _bar(self, stop: int) -> tqdm:
         return tqdm(

@@ -4,7 +4,9 @@ torch's ``fully_shard`` splits parameters, gradients, averages and the optimiser
 gathers a block's weights while it computes (ZeRO-3, Rajbhandari et al. 2020).
 """
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +24,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from diffgen.errors import UserError
+from diffgen.errors import SharedError
 
 
 def shard(model: nn.Module, device: torch.device, world: int, half: bool = False) -> None:
@@ -68,24 +70,31 @@ def save_shards(folder: Path, group: Any, **parts: Any) -> None:
         parts: nested mappings of tensors.
 
     Raises:
-        UserError: one process could not write its share.
+        SharedError: one process could not write its share, in all of them.
     """
-    try:
+    with _shared(f"{folder} cannot be written"):
         dcp.save(parts, checkpoint_id=folder, process_group=group, no_dist=group is None)
-    except CheckpointException as error:
-        raise UserError(f"{folder} cannot be written: {_first(error.failures.values())}") from error
 
 
 def load_shards(folder: Path, group: Any, **parts: Any) -> None:
     """Fill the tensors of ``parts`` from ``folder``, however many processes wrote it.
 
     Raises:
-        UserError: something is missing, damaged or of another shape.
+        SharedError: something is missing, damaged or of another shape, in all of them.
     """
-    try:
+    with _shared(f"{folder} cannot be read"):
         dcp.load(parts, checkpoint_id=folder, process_group=group, no_dist=group is None)
+
+
+@contextmanager
+def _shared(what: str) -> Iterator[None]:
+    """A failure of one process, which torch tells all of them, as a message."""
+    try:
+        with warnings.catch_warnings():  # alone is as good as together
+            warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+            yield
     except CheckpointException as error:
-        raise UserError(f"{folder} cannot be read: {_first(error.failures.values())}") from error
+        raise SharedError(f"{what}: {_first(error.failures.values())}") from error
 
 
 def tensors_of(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:

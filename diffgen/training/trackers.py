@@ -48,3 +48,18 @@ def log_scalars(accelerator: Accelerator, line: dict[str, Any]) -> None:
     values = {name: value for name, value in line.items() if isinstance(value, int | float)}
     rates = {f"learning_rate_{i}": rate for i, rate in enumerate(line["learning_rates"])}
     accelerator.log(values | rates, step=line["images"])
+
+
+def log_measures(accelerator: Accelerator, line: dict[str, Any]) -> None:
+    """Send a line of validation.jsonl, at its number of images seen."""
+    accelerator.log(tracked(line), step=line["images"])
+
+
+def tracked(line: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a line of measures under the names that trackers show."""
+    values = {f"validation/{name}": line[name] for name in ("loss", "fid") if name in line}
+    if "bins" in line:
+        edges = zip(line["t"], line["t"][1:], strict=False)
+        for (low, high), value in zip(edges, line["bins"], strict=True):
+            values[f"validation/loss at t {low:.2f}-{high:.2f}"] = value
+    return values

@@ -23,6 +23,7 @@ from diffgen.group import Group, cut
 from diffgen.models.dit import DiT
 from diffgen.processes import DDPM, Process
 from diffgen.seeding import stream_generator
+from diffgen.training.ema import put_weights
 from diffgen.training.latents import Encoder
 from diffgen.training.mixed import mixed_losses
 from diffgen.training.step import Encode, Objective, draw
@@ -117,8 +118,7 @@ class Validation:
         return t, eps[0]
 
     def _put(self, weights: dict[str, Tensor]) -> None:
-        for name, parameter in self.model.named_parameters():
-            parameter.copy_(weights[name])
+        put_weights(self.model, weights)
         self.model.eval()
         self.model.use_position(PositionOverrides())  # a preview may have set another one
 
@@ -199,13 +199,3 @@ def without_noise(encode: Encode | None) -> Encode | None:
     if not isinstance(encode, Encoder):
         return encode
     return replace(encode, config=encode.config.model_copy(update={"sample": False}))
-
-
-def tracked(line: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a line of measures under the names that trackers show."""
-    values = {f"validation/{name}": line[name] for name in ("loss", "fid") if name in line}
-    if "bins" in line:
-        edges = zip(line["t"], line["t"][1:], strict=False)
-        for (low, high), value in zip(edges, line["bins"], strict=True):
-            values[f"validation/loss at t {low:.2f}-{high:.2f}"] = value
-    return values

@@ -121,6 +121,7 @@ def test_a_job_near_its_time_limit_saves_asks_to_be_requeued_and_then_goes_on(tm
     job, log = submitted(tmp_path, *argv), tmp_path / "run/metrics.jsonl"
     while job.poll() is None and not log.exists():
         time.sleep(0.05)
+    assert job.poll() is None, (tmp_path / "said").read_text()
     for task in (tmp_path / "tasks").read_text().split():
         os.kill(int(task), signal.SIGTERM)
     assert job.wait(60) == 143, (tmp_path / "said").read_text()

@@ -124,6 +124,63 @@ def test_a_damaged_share_is_set_aside_and_the_checkpoint_before_it_used(tmp_path
     assert apart(tmp_path / "hurt", whole) == 0
 
 
+FAILING = """
+import sys
+from diffgen.cli import launch
+import diffgen.training.checkpoint as checkpoint
+
+whole = checkpoint.{name}
+
+def failing(*given):
+    import torch.distributed as dist
+    if dist.get_rank() == 1:
+        raise OSError(5, "a broken disk")
+    return whole(*given)
+
+checkpoint.{name} = failing
+sys.exit(launch("train", sys.argv[1:], "train"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tensors_of", "put_tensors"])
+def test_what_fails_in_one_process_alone_ends_both(tmp_path, name):
+    """Before a share is written, and after one was read: nobody waits for the other."""
+    options = ("--train.sharding", "full", "--train.images", "80", "--out", "run")
+    if name == "put_tensors":
+        trained("train/dit.py", "run", tmp_path, *options[:4], world=2)
+        options = (*options[:3], "160", *options[4:])
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING.format(name=name))
+    run = Running(str(script), *LOOP, *options, folder=tmp_path, world=2)
+    assert all(code not in (0, None) for code in run.codes)
+    assert "a broken disk" in run.said[0] + run.said[1]
+    assert not list((tmp_path / "run/checkpoints").glob(".*"))
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_ends_both_processes_and_keeps_the_checkpoint_before(tmp_path):
+    options = ("--train.sharding", "full", "--out", "run")
+    trained("train/dit.py", "run", tmp_path, *options[:2], "--train.images", "80", world=2)
+    script = tmp_path / "limited.py"
+    script.write_text(
+        "import resource, sys\nfrom diffgen.cli import launch\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        'sys.exit(launch("train", sys.argv[1:], "train"))\n'
+    )
+    longer = ("--train.images", "160")
+    run = Running(str(script), *LOOP, *options, *longer, folder=tmp_path, world=2)
+    assert run.codes == [2, 2]
+    assert "cannot be written" in run.said[0]
+    assert run.said[1] == ""
+    names = {path.name for path in (tmp_path / "run/checkpoints").iterdir()}
+    assert names == {"images-000000080"}
+    whole = trained("train/dit.py", "whole", tmp_path, *longer, *options[:2], world=2)
+    assert (
+        apart(trained("train/dit.py", "run", tmp_path, *longer, *options[:2], world=2), whole) == 0
+    )
+
+
 def test_what_sharding_cannot_do_is_refused(tmp_path):
     options = ("--train.sharding", "full", "--optimizer.kind", "muon", "--out", "run")
     run = Running("train/dit.py", *LOOP, *options, folder=tmp_path)

@@ -1,5 +1,6 @@
 """Checkpoints: what is restored, what a kill leaves, and what a damaged one says."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from diffgen.errors import UserError
 from diffgen.files import write_file, write_folder, write_json
 from diffgen.models.dit import DiT
 from diffgen.training.checkpoint import TrainingState
-from diffgen.training.checkpoints import Checkpoints, seen_of
+from diffgen.training.checkpoints import Checkpoints, damage, seen_of
 from diffgen.training.ema import EMA
 from diffgen.training.optimizers import build_optimizers, build_schedules
 
@@ -200,12 +201,15 @@ class TestKeeping:
         with pytest.raises(ValueError, match="is no checkpoint"):
             seen_of(tmp_path)
 
-
     def test_milestones_stay_for_good(self, tmp_path):
-        checkpoints = Checkpoints(tmp_path, keep=1, lasting=lambda seen: seen % 16 == 0)
-        for seen in (8, 16, 24, 32, 40, 48, 56):
-            checkpoints.save(seen, lambda path: (path / "f").write_text("x"))
-        assert [seen_of(path) for path in checkpoints.all()] == [16, 32, 48, 56]
+        def save(checkpoints, *times):
+            for seen in times:
+                checkpoints.save(seen, lambda path: (path / "f").write_text("x"), seen % 16 == 0)
+
+        save(Checkpoints(tmp_path, keep=1), 8, 16, 24, 32, 40)
+        for seen in (48, 56):  # by a run that is not asked for any
+            Checkpoints(tmp_path, keep=1).save(seen, lambda path: (path / "f").write_text("x"))
+        assert [seen_of(path) for path in Checkpoints(tmp_path).all()] == [16, 32, 56]
 
 
 def flip(path: Path) -> None:
@@ -222,14 +226,14 @@ class TestDamage:
             checkpoints.save(images, state.save)
         return checkpoints
 
-    @pytest.mark.parametrize("damage", [truncate, empty, scribble, Path.unlink, flip])
+    @pytest.mark.parametrize("harm", [truncate, empty, scribble, Path.unlink, flip])
     @pytest.mark.parametrize("name", FILES)
-    def test_what_is_damaged_is_told_and_set_aside(self, tmp_path, name, damage):
+    def test_what_is_damaged_is_told_and_set_aside(self, tmp_path, name, harm):
         checkpoints = self.saved(tmp_path, 8, 16, 24)
         told: list[str] = []
         checkpoints.set_aside_damaged(told.append)
         assert told == []
-        damage(checkpoints.newest() / name)
+        harm(checkpoints.newest() / name)
         checkpoints.set_aside_damaged(told.append)
         assert len(told) == 1
         assert f"images-000000024 is damaged ({name} " in told[0]
@@ -256,15 +260,26 @@ class TestDamage:
             checkpoints.set_aside_damaged(print)
         assert [seen_of(path) for path in checkpoints.all()] == [8, 16]
 
-    def test_an_empty_folder_and_a_damaged_manifest_are_damage(self, tmp_path):
-        checkpoints = self.saved(tmp_path, 8)
+    @pytest.mark.parametrize("text", ["{", "[]", "3", '{"model.safetensors": {"bytes": 8}}'])
+    def test_an_empty_folder_and_a_damaged_manifest_are_damage(self, tmp_path, text):
+        checkpoints = self.saved(tmp_path, 8, 24)
         checkpoints.place(16).mkdir()
-        (checkpoints.place(24)).mkdir()
-        (checkpoints.place(24) / "manifest.json").write_text("{")
+        (checkpoints.place(24) / "manifest.json").write_text(text)
         told: list[str] = []
         checkpoints.set_aside_damaged(told.append)
         assert len(told) == 2
         assert seen_of(checkpoints.newest()) == 8
+
+    def test_a_file_that_the_disk_cannot_read_is_damage(self, tmp_path, monkeypatch):
+        checkpoints = self.saved(tmp_path, 8)
+
+        def broken(path):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+
+        monkeypatch.setattr("diffgen.training.checkpoints.sha256", broken)
+        assert "cannot be read: Input/output error" in damage(checkpoints.newest())
+        assert damage(checkpoints.newest(), contents=False) is None
+        assert "cannot be read" in damage(checkpoints.place(16))  # removed meanwhile
 
 
 class Killed(BaseException):

@@ -5,11 +5,13 @@ import json
 import pytest
 import timm
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 import diffgen.commands.train as command
 from diffgen.commands.train import train
 from diffgen.config.ema import ConstantEMAConfig, PowerEMAConfig
+from diffgen.errors import UserError
 from diffgen.training.checkpoints import Checkpoints, seen_of
 from diffgen.training.ema import EMA, constant_decay, gamma_of_width, power_decay
 from tests.logs import curve
@@ -155,6 +157,38 @@ def test_averages_of_every_third_step_weigh_it_as_three(config):
 def test_a_snapshot_bears_the_number_of_images_its_averages_know_of(tmp_path):
     train(settings(tmp_path, ema={"kind": "power", "every": 5, "export": 0.07}))
     assert sorted(int(file.stem) for file in (tmp_path / "snapshots").iterdir()) == [40, 80]
+
+
+def test_an_average_that_could_not_be_rebuilt_is_refused_before_the_training(tmp_path):
+    narrow = {"kind": "power", "export": 0.02}
+    with pytest.raises(UserError, match=r"ema.export: width 0.02 could not be rebuilt at the end"):
+        train(settings(tmp_path, ema=narrow))
+    assert not (tmp_path / "checkpoints").exists()
+    train(settings(tmp_path / "wider", ema={"kind": "power", "export": 0.09}))
+
+
+def problems(tmp_path, **changes) -> list[str]:
+    return list(settings(tmp_path, **changes).problems())
+
+
+def test_what_does_not_go_together_is_told(tmp_path):
+    adamw = {"optimizer": {"kind": "adamw"}}
+    split = {"sharding": "full"}
+    assert problems(tmp_path, ema={"kind": "power", "every": 12}) == []
+    [told] = problems(tmp_path, ema={"kind": "power", "every": 13})
+    assert told == "ema.every: 13, but the training has 12 steps"
+    assert problems(tmp_path, **adamw, train=split) == []
+    [told] = problems(tmp_path, train=split)
+    assert told.startswith("train.sharding: full splits the matrices that Muon needs whole")
+    mixed = {"crop": "none"}
+    assert problems(tmp_path, **adamw, train=split, data=mixed) == []
+    [told] = problems(tmp_path, **adamw, train={**split, "token_budget": 64}, data=mixed)
+    assert told.startswith("train.token_budget: with train.sharding full")
+    [told] = problems(tmp_path, train={"compile": True}, data=mixed)
+    assert told.startswith("train.compile: packed batches")
+    assert problems(tmp_path, train={"compile": True, "mixed": "padded"}, data=mixed) == []
+    with pytest.raises(ValidationError, match=r"the two widths must differ"):
+        settings(tmp_path, ema={"kind": "power", "widths": (0.1, 0.10000001)})
 
 
 @pytest.mark.slow

@@ -21,13 +21,13 @@ from diffgen.group import ALONE
 from diffgen.models.vae import LatentSpace, load_vae
 from diffgen.seeding import stream_generator
 from diffgen.training.latents import Encoder
+from diffgen.training.trackers import tracked
 from diffgen.training.validation import (
     Validation,
     allowed,
     curve,
     known_labels,
     open_validation,
-    tracked,
     without_noise,
 )
 from tests.prepared import made, pictures

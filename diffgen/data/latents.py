@@ -1,7 +1,5 @@
 """Latents that ``prepare`` wrote, as a source of training images."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,7 @@ from diffgen.data.shards import CROP, INDEX, LABEL, MOMENTS
 from diffgen.data.subset import subset_indices
 from diffgen.errors import UserError
 
-MOST_OPEN = 64
-"""Shards a process keeps mapped at once."""
+READ = (MOMENTS, CROP, LABEL, INDEX)
 
 
 class Latents:
@@ -36,7 +33,7 @@ class Latents:
         self.index: LatentIndex = config.index
         self.flip = config.flips
         self.class_names = self.index.class_names
-        self._open: dict[int, Any] = {}
+        self._mapped: dict[int, dict[str, Tensor]] = {}
         self._ends = np.cumsum([shard.count for shard in self.index.shards])
         self._check(limits)
         order = self._order()
@@ -47,8 +44,8 @@ class Latents:
         """Of the images among those of all shards in turn; None: they are in that order."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a worker, which opens the files for itself."""
-        return {**self.__dict__, "_open": {}}
+        """For a worker, which maps the files for itself."""
+        return {**self.__dict__, "_mapped": {}}
 
     def __len__(self) -> int:
         return self.index.count if self._places is None else len(self._places)
@@ -72,25 +69,25 @@ class Latents:
         place = index if self._places is None else int(self._places[index])
         number = int(np.searchsorted(self._ends, place, side="right"))
         row = place - int(self._ends[number]) + self.index.shards[number].count
-        with self._shard(number) as shard:
-            moments = shard.get_slice(MOMENTS)[row, variant].to(torch.float32, copy=True)
-            part = Part(*shard.get_slice(CROP)[row, variant].tolist())
-            return moments, int(shard.get_slice(LABEL)[row]), part
+        shard = self._shard(number)
+        moments = shard[MOMENTS][row, variant].to(torch.float32, copy=True)
+        return moments, int(shard[LABEL][row]), Part(*shard[CROP][row, variant].tolist())
 
-    @contextmanager
-    def _shard(self, number: int) -> Iterator[Any]:
-        """A shard, opened by this process when it is first needed."""
-        file = self.config.path / self.index.shards[number].file
-        try:
-            if number not in self._open:
-                if len(self._open) == MOST_OPEN:
-                    del self._open[next(iter(self._open))]
-                self._open[number] = safe_open(file, framework="pt")
-            yield self._open[number]
-        except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"data.path: {file} cannot be read ({error}); {AGAIN}, it mends the folder"
-            ) from None
+    def _shard(self, number: int) -> dict[str, Tensor]:
+        """The tensors of a shard, mapped by this process when it is first needed.
+
+        They stay mapped: safetensors loses a few bytes for every tensor that it makes.
+        """
+        if number not in self._mapped:
+            file = self.config.path / self.index.shards[number].file
+            try:
+                with safe_open(file, framework="pt") as stored:
+                    self._mapped[number] = {name: stored.get_tensor(name) for name in READ}
+            except (OSError, SafetensorError) as error:
+                raise UserError(
+                    f"data.path: {file} cannot be read ({error}); {AGAIN}, it mends the folder"
+                ) from None
+        return self._mapped[number]
 
     def _order(self) -> NDArray[np.int64] | None:
         """Places sorted by the number of the image; None: they are so already."""
@@ -98,8 +95,7 @@ class Latents:
             return None
         numbers = []
         for number in range(len(self.index.shards)):
-            with self._shard(number) as shard:
-                numbers.append(shard.get_tensor(INDEX).numpy())
+            numbers.append(self._shard(number)[INDEX].numpy())
         return np.argsort(np.concatenate(numbers), kind="stable")
 
     def _check(self, limits: Limits) -> None:

@@ -1,6 +1,7 @@
 """``train``: from a configuration to a run folder with a pipeline, pictures and scores."""
 
 import copy
+import gc
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -66,6 +67,7 @@ def train(config: TrainConfig) -> None:
         except (SharedError, Interrupted):
             accelerator.end_training()
             raise
+        gc.collect()  # what a split model leaves would hold connections until Python itself ends
         accelerator.end_training()
 
 

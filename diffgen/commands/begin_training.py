@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import DynamoBackend, ProjectConfiguration
 from torch import nn
 
 from diffgen.config.beside import BesideConfig
@@ -23,6 +23,10 @@ from diffgen.training.optimizers import build_optimizers, build_schedules
 from diffgen.training.run_folder import RunFolder
 
 
+FOREIGN = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+"""Ways of Accelerate's to split a model."""
+
+
 def open_accelerator(
     loop: LoopConfig,
     asked: Device,
@@ -33,7 +37,8 @@ def open_accelerator(
     """Accelerate on the device asked for; trackers write into ``out``. ``field``: of the loop.
 
     Raises:
-        UserError: no such device, bf16 on a CPU, or a batch the processes cannot share.
+        UserError: no such device, bf16 on a CPU, a batch the processes cannot share, or a
+            launcher that is asked for what diffgen does itself.
     """
     low = loop.precision == "bf16"
     accelerator = Accelerator(
@@ -42,6 +47,17 @@ def open_accelerator(
         log_with=list(track) or None,
         project_config=ProjectConfiguration(str(out), str(out / "logs")),
     )
+    foreign = accelerator.distributed_type.value
+    if foreign in FOREIGN:
+        raise UserError(
+            f"accelerate's launch file asks for {foreign}, but diffgen splits models itself; leave "
+            "it out there and take --train.sharding full"
+        )
+    if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
+        raise UserError(
+            "accelerate's launch file asks for a dynamo_backend, which would compile the whole "
+            "model; leave it out there and take --train.compile"
+        )
     if loop.batch_size % (accelerator.num_processes * loop.accumulation):
         raise UserError(
             f"{field}.batch_size: {loop.batch_size} images cannot be shared by "

@@ -191,6 +191,12 @@ def test_what_does_not_go_together_is_told(tmp_path):
         settings(tmp_path, ema={"kind": "power", "widths": (0.1, 0.10000001)})
 
 
+def test_a_launcher_that_would_compile_the_whole_model_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    with pytest.raises(UserError, match=r"asks for a dynamo_backend.*--train.compile"):
+        train(settings(tmp_path))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_compiled_blocks_train_as_others_do_up_to_rounding(tmp_path):

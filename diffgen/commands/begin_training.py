@@ -22,7 +22,6 @@ from diffgen.training.ema import EMA
 from diffgen.training.optimizers import build_optimizers, build_schedules
 from diffgen.training.run_folder import RunFolder
 
-
 FOREIGN = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 """Ways of Accelerate's to split a model."""
 

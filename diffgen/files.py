@@ -20,6 +20,10 @@ except ImportError:  # not on Windows, where two commands in one folder are not 
     fcntl = None  # type: ignore[assignment]
 
 
+UMASK = os.umask(0o077)  # it can only be read by setting it, which threads would notice later
+os.umask(UMASK)
+
+
 def fsync(path: Path) -> None:
     """Flush a file or a folder's entries to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -60,7 +64,7 @@ def write_folder(target: Path, write: Callable[[Path], object]) -> None:
         temporary.mkdir(parents=True)
         write(temporary)
         for path in sorted(temporary.rglob("*")):
-            _open_up(path, temporary)
+            _open_up(path)
             fsync(path)
         fsync(temporary)
         shutil.rmtree(old, ignore_errors=True)
@@ -91,16 +95,15 @@ def write_file(target: Path, write: Callable[[Path], object]) -> None:
     with _explained(target, temporary):
         target.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        _open_up(temporary, target.parent)
+        _open_up(temporary)
         fsync(temporary)
         os.replace(temporary, target)
 
 
-def _open_up(file: Path, folder: Path) -> None:
-    """Let everyone read a new file who may read ``folder``: safetensors keeps its to the owner."""
-    status = file.stat()
-    if file.suffix == ".safetensors" and status.st_nlink == 1:  # links are another's files
-        file.chmod(folder.stat().st_mode & 0o666)
+def _open_up(file: Path) -> None:
+    """Give a new file the mode that others have: safetensors keeps its to the owner."""
+    if file.suffix == ".safetensors" and file.stat().st_nlink == 1:  # links are another's files
+        file.chmod(0o666 & ~UMASK)
 
 
 def link_folder(source: Path, target: Path) -> None:

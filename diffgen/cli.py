@@ -140,7 +140,12 @@ def launch(verb: str, argv: list[str], prog: str) -> int:
     """
     try:
         with signals.interruptible():
-            return _run(verb, argv, prog)
+            code = _run(verb, argv, prog)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:  # what reads the output, as in | head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt as error:
         stop = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
         left = str(stop) or "nothing was left half-written"

@@ -55,9 +55,9 @@ def ema_after(config: EMAAfterConfig) -> None:
         UserError: the run keeps none that it could be made of, or the folder cannot be written.
     """
     target = config.target()
+    loaded = load_pipeline(config.run, "cpu")
+    average = put_average(loaded.pipe, config.run, config.width, config.images, "width")
     with locked(target):
-        loaded = load_pipeline(config.run, "cpu")
-        average = put_average(loaded.pipe, config.run, config.width, config.images, "width")
         write_folder(target / "pipeline", lambda folder: save(loaded, folder))
         facts = {"schema": "diffgen-average/1", "run": str(config.run.resolve()), **asdict(average)}
         write_json(target / FACTS, facts)

@@ -4,8 +4,9 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from statistics import fmean, variance
+from statistics import fmean
 from typing import Any
 
 from diffgen.files import fcntl
@@ -72,7 +73,8 @@ def trend(losses: Sequence[float]) -> dict[str, Any] | None:
     Returns:
         ``last``, ``recent``, ``before`` and ``trend``: falling or rising where the means are more
         than two standard errors of their difference apart, else level; the last three None with
-        fewer than 3 lines on either side. None: nothing is logged.
+        fewer than 3 lines on either side. The scatter of a line is told from its neighbours (von
+        Neumann 1941), so that a slope does not pass for scatter. None: nothing is logged.
     """
     if not losses:
         return None
@@ -82,7 +84,9 @@ def trend(losses: Sequence[float]) -> dict[str, Any] | None:
         return found
     recent, before = losses[-count:], losses[-2 * count : -count]
     found |= {"recent": fmean(recent), "before": fmean(before)}
-    error = math.sqrt((variance(recent) + variance(before)) / count)
+    both = [*before, *recent]
+    scatter = fmean((b - a) ** 2 / 2 for a, b in pairwise(both))
+    error = math.sqrt(2 * scatter / count)
     difference = found["recent"] - found["before"]
     apart = abs(difference) > 2 * error
     return found | {"trend": ("falling" if difference < 0 else "rising") if apart else "level"}

@@ -73,7 +73,7 @@ def _speed(found: Facts) -> Iterator[tuple[str, str]]:
     more = [f"{line[name]:g} {unit}" for name, unit in UNITS.items() if line.get(name) is not None]
     yield "speed", ", ".join([f"{speed:,.1f} images/s{by}", *more])
     if left:
-        yield "left", f"about {duration(left)} at this speed"
+        yield "left", f"about {duration(left)} at this speed, without measures and previews"
 
 
 UNITS = {"memory_gib": "GiB", "tflops": "TFLOP/s", "mfu": "MFU"}

@@ -135,7 +135,7 @@ def _read_flags(
             action.help = texts[name].replace("%", "%%")
     for group in parser._action_groups:  # of a section that the default kind lacks
         if group.description:
-            group.description = group.description.replace("default: None (undefined) ", "")
+            group.description = group.description.replace("default: None (undefined)", "").strip()
     try:
         source(args=_normal(argv))
         given = source()

@@ -54,7 +54,13 @@ class ValidationConfig(Section):
         """Yield what is missing or wrong beside the training's ``data`` and on the disk."""
         kind: str = data.kind
         if self.data is not None:
-            yield from self._data_problems(data)
+            wrong = list(self._data_problems(data))
+            yield from wrong
+            if not wrong and not (self.every_images or self.fid_every_images):
+                yield (
+                    "validation.data: nothing is measured on it without validation.every_images "
+                    "or validation.fid_every_images"
+                )
         elif self.every_images and kind not in DRAWN:
             yield f"validation.data: {kind} holds no images out; give {WHERE[kind]}"
         if self.every_images and self.bins > self.images:

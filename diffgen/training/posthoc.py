@@ -159,7 +159,9 @@ def _add(file: Path, shares: dict[str, float], rebuilt: dict[str, Tensor], field
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{field}: {file} cannot be read: {error}") from error
+        raise UserError(
+            f"{field}: {file} cannot be read ({error}); without it the others may do"
+        ) from error
     names = {name.partition("/")[2] for name in tensors}
     for average, share in shares.items():
         for name in names:

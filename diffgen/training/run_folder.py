@@ -1,6 +1,7 @@
 """The folder of one training run: its settings, its log, and whether it may be resumed."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -9,9 +10,10 @@ from typing import Any
 
 from diffgen.config.base import Section
 from diffgen.config.command_line import load, to_yaml
+from diffgen.config.loop import LoopConfig
 from diffgen.errors import UserError
 from diffgen.files import write_file
-from diffgen.training.checkpoints import Checkpoints
+from diffgen.training.checkpoints import Checkpoints, seen_of
 
 # Settings that may differ when a run is resumed: they change no weight up to where it stands.
 # The same up to rounding: how a batch lies in memory, and what computes.
@@ -56,7 +58,12 @@ class RunFolder:
         begun = any(self.path.glob("checkpoints/images-*")) or any(
             self.path.glob("regression/checkpoints/images-*")  # of a student
         )
-        if self.config.exists() and begun:
+        if begun:
+            if not self.config.exists():
+                raise UserError(
+                    f"out: {self.config} is gone, so it cannot be told whether the run in "
+                    f"{self.path} is this one; bring it back, or choose another --out"
+                )
             differing = list(differences(load(type(config), self.config), config))
             if differing:
                 lines = "\n".join(f"  {line}" for line in differing)
@@ -64,9 +71,14 @@ class RunFolder:
                     f"out: {self.path} holds a run with other settings; choose another --out, "
                     f"or take its settings with --config {self.config}\n{lines}"
                 )
-        for run in (self.path, self.path / "regression"):
+        stages = {"train": (self.path, getattr(config, "train", None))}
+        if (regression := getattr(config, "regression", None)) is not None:  # of a student
+            stages["regression.train"] = (self.path / "regression", regression.train)
+        for field, (run, loop) in stages.items():
             Checkpoints(run).sweep()
             Checkpoints(run).set_aside_damaged(lambda line: print(line, file=sys.stderr))
+            if loop is not None:
+                _check_length(run, loop, f"{field}.images")
         write_file(self.config, lambda path: path.write_text(to_yaml(config), encoding="utf-8"))
 
     def log(self, line: dict[str, Any]) -> None:
@@ -87,6 +99,16 @@ class RunFolder:
     def lines(self) -> Iterator[dict[str, Any]]:
         """The whole lines of metrics.jsonl."""
         return whole_lines(self.metrics)
+
+
+def _check_length(run: Path, loop: LoopConfig, field: str) -> None:
+    """Raise UserError if the training in ``run`` is beyond the length it is asked for."""
+    newest = Checkpoints(run).newest()
+    if newest is not None and seen_of(newest) >= loop.images + loop.batch_size:
+        raise UserError(
+            f"{field}: {loop.images:,}, but the training in {run} has seen {seen_of(newest):,}; "
+            "give at least as many, or choose another --out"
+        )
 
 
 def _write_lines(lines: list[dict[str, Any]], file: Path) -> None:
@@ -118,8 +140,15 @@ def differences(old: Section, new: Section) -> Iterator[str]:
         section, (place, _, field) = name.partition(".")[0], name.rpartition(".")
         in_train = place in ("train", "regression.train") and field in FREE_IN_TRAIN
         free = name in FREE or section in FREE or in_train
-        if not free and before.get(name) != now.get(name):
+        if not free and not _same(before.get(name), now.get(name)):
             yield f"{name}: {before.get(name)} there, {now.get(name)} here"
+
+
+def _same(one: Any, other: Any) -> bool:
+    """True for equal values, and for two ways to write the place of a file or folder there is."""
+    if not (isinstance(one, str) and isinstance(other, str)) or one == other:
+        return bool(one == other)
+    return os.path.exists(one) and os.path.realpath(one) == os.path.realpath(other)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

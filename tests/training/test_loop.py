@@ -16,6 +16,7 @@ from diffgen import DiffGenPipeline, DiT
 from diffgen.commands.begin_training import begin_state
 from diffgen.commands.train import train
 from diffgen.config.train import TrainConfig
+from diffgen.data.pixels import to_pil, to_uint8
 from diffgen.data.source import build_images
 from diffgen.errors import UserError
 from diffgen.files import locked
@@ -523,3 +524,20 @@ def test_a_training_that_cannot_be_scored_still_ends_well(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "not scored: reference:" in said
     assert "python sample/generate.py" in said
+
+
+def test_a_run_is_told_from_another_and_not_cut_short(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        to_pil(to_uint8(torch.rand(1, 3, 16, 16)))[0].save(tmp_path / f"pictures/{name}.png")
+    folder = {"kind": "folder", "path": "pictures", "size": "16x16"}
+    train(settings(tmp_path / "run", data=folder))
+    folder["path"] = str(tmp_path / "pictures")  # the same folder, in other words
+    train(settings(tmp_path / "run", data=folder))
+    with pytest.raises(UserError, match=r"train.images: 80, but the training in .* has seen 96"):
+        train(settings(tmp_path / "run", data=folder, train={"images": 80}))
+    assert "images: 96" in (tmp_path / "run/config.yaml").read_text()
+    (tmp_path / "run/config.yaml").unlink()
+    with pytest.raises(UserError, match=r"config.yaml is gone"):
+        train(settings(tmp_path / "run", data=folder))

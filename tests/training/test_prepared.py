@@ -218,15 +218,21 @@ def test_latents_of_another_vae_under_a_resumed_run_are_refused(
     assert f"{out / 'vae'} has other weights" in said
 
 
-def test_other_images_under_a_resumed_run_are_refused_by_their_statistics(
-    tmp_path, vae_folder, latents
+@pytest.mark.parametrize("normalise", ["none", "per_channel"])
+def test_only_the_same_latents_prepared_anew_are_gone_on_with(
+    tmp_path, vae_folder, latents, normalise
 ):
     place = shutil.copytree(latents, tmp_path / "latents")
-    out = run(tmp_path / "run", stored(place), {"normalise": "per_channel"})
+    ask = stored(place), {"normalise": normalise}
+    out = run(tmp_path / "run", *ask, train={"images": 24})
     shutil.rmtree(place)
     made(place, vae_folder, {**SHAPES, "subset": "20:40"})
-    said = refusal(out, stored(place), {"normalise": "per_channel"})
-    assert f"data.path: {out} was trained on latents normalised by mean " in said
+    said = refusal(out, *ask)
+    assert said.startswith(f"data.path: {out} was trained on other latents than are in {place} now")
+    shutil.rmtree(place)
+    made(place, vae_folder)
+    run(out, *ask)
+    assert len(losses(out)) == 6
 
 
 @pytest.mark.parametrize("prepared", [True, False], ids=["prepared", "on the fly"])

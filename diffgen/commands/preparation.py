@@ -1,5 +1,6 @@
 """What ``prepare`` works on: the images, the VAE, and how the one is put through the other."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,17 +10,19 @@ import torch
 
 from diffgen.commands.prepared_folder import PreparedFolder
 from diffgen.config.base import parse_size
-from diffgen.config.latent_index import LatentIndex, PreparedVAE
+from diffgen.config.data import FolderConfig
+from diffgen.config.latent_index import INDEX, LatentIndex, PreparedVAE
 from diffgen.config.prepare import PrepareConfig
 from diffgen.config.vae import own_format
 from diffgen.data.fit import Limits
 from diffgen.data.folder import Folder
 from diffgen.data.hub import Hub, HubStream
-from diffgen.data.listing import names_digest
+from diffgen.data.images import StoredImages
+from diffgen.data.listing import names_digest, some_lines
 from diffgen.data.prepared_encoding import Encoding
 from diffgen.data.prepared_images import PreparedImages
 from diffgen.data.shards import Note, statistics_of
-from diffgen.data.source import build_images
+from diffgen.data.source import ImageSource, build_images
 from diffgen.device import chosen_device
 from diffgen.errors import UserError
 from diffgen.models.vae import LatentSpace, load_vae, vae_digest
@@ -46,6 +49,7 @@ class Preparation:
         facts: dict[str, Any] = {"count": len(images)}
         if isinstance(images, Folder):
             facts["names"] = names_digest(images.files, images.config.path)
+            facts["class_names"] = list(images.class_names)  # a flat folder's is its own name
         elif isinstance(images, Hub):
             facts["fingerprint"] = images.fingerprint
         deciding = self.config.deciding()
@@ -60,7 +64,13 @@ def begin(config: PrepareConfig) -> Preparation:
     space = LatentSpace(vae, own_format(dict(vae.config)))
     longest = parse_size(config.longest) if config.longest else None
     limits = Limits(config.patch_size * space.format.factor, longest)
-    images = build_images(config.data, limits=limits)
+    images: ImageSource | HubStream
+    if isinstance(config.data, FolderConfig):
+        # What is left out is found while encoding: which images these are, and their numbers,
+        # must not depend on which of them can be read today.
+        images = Folder(config.data, limits, scan=not config.skips)
+    else:
+        images = build_images(config.data, limits=limits)
     if isinstance(images, HubStream):
         raise UserError("data.streaming: the images of a stream are not counted ahead")
     return Preparation(config, PreparedImages(images, config.seed), space, vae_digest(vae))
@@ -96,6 +106,9 @@ def index_of(work: Preparation, notes: Sequence[Note], unread: dict[int, str]) -
     config, skipped = work.config, dict(unread)
     for note in notes:
         skipped |= note.skipped
+    if not any(note.entry.count for note in notes):
+        lines = some_lines(list(skipped.values()))
+        raise UserError(f"data: no image is left that can be read\n{lines}")
     vae = config.vae.model_dump(exclude={"batch_size"})
     return LatentIndex(
         schema="diffgen-latents/1",
@@ -110,3 +123,20 @@ def index_of(work: Preparation, notes: Sequence[Note], unread: dict[int, str]) -
         skipped=dict(sorted(skipped.items())),
         shards=tuple(note.entry for note in notes),
     )
+
+
+def tell_damaged(work: Preparation, index: LatentIndex) -> None:
+    """Name the images that were left out, and the classes of which they were all."""
+    images = work.source.images
+    if not index.skipped:
+        return
+    lines = some_lines(list(index.skipped.values()))
+    where = f"all are in {work.folder.path / INDEX}"
+    count = f"{len(index.skipped):,} of {len(images):,} images"
+    print(f"data: {count} cannot be read and are left out; {where}\n{lines}", file=sys.stderr)
+    if isinstance(images, StoredImages):
+        left = {label for k, label in enumerate(images.labels) if k not in index.skipped}
+        empty = sorted({images.labels[number] for number in index.skipped} - left)
+        if empty:
+            names = ", ".join(images.class_names[label] for label in empty)
+            print(f"data: no image is left of these classes: {names}", file=sys.stderr)

@@ -6,24 +6,33 @@ from contextlib import ExitStack
 import numpy as np
 from tqdm import tqdm
 
-from diffgen.commands.preparation import Preparation, begin, build_encoding, index_of
+from diffgen.commands.left_out import tell_left_out
+from diffgen.commands.preparation import (
+    Preparation,
+    begin,
+    build_encoding,
+    index_of,
+    tell_damaged,
+)
 from diffgen.config.base import parse_size
 from diffgen.config.prepare import PrepareConfig
 from diffgen.data.images import DamagedImage
 from diffgen.data.prepared_encoding import SKIP
-from diffgen.data.prepared_images import image_sizes
+from diffgen.data.prepared_images import Picture, image_sizes
 from diffgen.data.prepared_plan import Shard, plan_of_one_size, plan_of_sizes
 from diffgen.data.shards import Note, finished, write_shard
 from diffgen.device import on_cpu
 from diffgen.files import locked
 from diffgen.group import Group
 from diffgen.signals import Interrupted
+from diffgen.training.run_folder import RunFolder
 
 
 def prepare(config: PrepareConfig) -> None:
     """Encode the images into ``config.out``; several processes share the files.
 
-    Files that the same command has left there, and that are whole, are kept.
+    Files that the same command has left there, and that are whole, are kept, unless an image that
+    was left out of one can be read now.
 
     Raises:
         UserError: anything a user can mend; see its message.
@@ -36,14 +45,17 @@ def prepare(config: PrepareConfig) -> None:
             if group.main:
                 lock.enter_context(locked(config.out))
                 work.folder.open(work.settings(), work.space.vae, work.weights)
-        shards, unread = plan(work, group)
-        notes = encode_missing(work, shards, group)
-        with group.together():
-            index = index_of(work, notes, unread)
-            if group.main:
-                work.folder.close(index)
+                tell_left_out(work.source.images, RunFolder(config.out))
+        with group.connected():
+            shards, unread = plan(work, group)
+            notes = encode_missing(work, shards, group)
+            with group.together():
+                index = index_of(work, notes, unread)
+                if group.main:
+                    work.folder.close(index)
     group.leave()
     if group.main:
+        tell_damaged(work, index)
         left_out = f" ({len(index.skipped):,} damaged left out)" if index.skipped else ""
         print(f"latents of {index.count:,} images{left_out} in {len(notes):,} files, {config.out}")
 
@@ -73,7 +85,7 @@ def encode_missing(work: Preparation, shards: Sequence[Shard], group: Group) -> 
         with group.together():
             dealt = group.deal(shards)
             shown = tqdm(dealt, "checking files", delay=2, leave=False, disable=not group.main)
-            there = {s.file: note for s in shown if (note := finished(work.config.out, s.file))}
+            there = {s.file: note for s in shown if (note := kept(work, s))}
         for some in group.everyones(there):
             notes |= some
         todo = [shard for shard in shards if shard.file not in notes]
@@ -88,6 +100,26 @@ def encode_missing(work: Preparation, shards: Sequence[Shard], group: Group) -> 
         left = f"{there_now} of {len(shards)} files are in {work.config.out}, the same command goes"
         raise Interrupted(stop.signum, f"{left} on") from None
     return [notes[shard.file] for shard in shards]
+
+
+def kept(work: Preparation, shard: Shard) -> Note | None:
+    """The note of a file that is whole; None: it is to be written.
+
+    So it is where an image that was left out of it has been mended since, and where none may be
+    left out any more: what is wrong with that is told then.
+    """
+    note = finished(work.config.out, shard)
+    if note is None or (note.skipped and not work.config.skips):
+        return None
+    factor = work.space.format.factor
+    size = (shard.size[0] * factor, shard.size[1] * factor)
+    for number in note.skipped:
+        answer = work.source.checked(number, work.source[number], size)
+        if isinstance(answer, Picture):
+            return None
+        if not isinstance(answer, DamagedImage):
+            raise answer
+    return note
 
 
 def encode_shared(

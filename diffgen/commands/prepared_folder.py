@@ -8,6 +8,7 @@ from typing import Any
 from diffusers import AutoencoderKL
 
 from diffgen.config.latent_index import INDEX, SETTINGS, LatentIndex
+from diffgen.config.stored import read_json
 from diffgen.data.shards import note_place
 from diffgen.errors import UserError
 from diffgen.files import write_file, write_folder, write_json
@@ -36,7 +37,7 @@ class PreparedFolder:
             )
         else:
             write_json(file, here)
-        if self._kept_weights() != weights:
+        if self._kept_vae() != (weights, _described(json.loads(vae.to_json_string()))):
             write_folder(self.path / "vae", vae.save_pretrained)
 
     def reopen(self) -> None:
@@ -48,20 +49,23 @@ class PreparedFolder:
 
     def close(self, index: LatentIndex) -> None:
         """All files are there: write the index, unless it says so already."""
-        file, text = self.path / INDEX, index.model_dump_json(by_alias=True, indent=1) + "\n"
-        if not file.exists() or file.read_text(encoding="utf-8") != text:
-            write_file(file, lambda path: path.write_text(text, encoding="utf-8"))
+        file = self.path / INDEX
+        content = (index.model_dump_json(by_alias=True, indent=1) + "\n").encode()
+        if not file.exists() or file.read_bytes() != content:
+            write_file(file, lambda path: path.write_bytes(content))
 
     def has(self, shard: str) -> bool:
         """True if a file has been finished, as far as its note tells."""
         return note_place(self.path, shard).exists()
 
-    def _kept_weights(self) -> str | None:
-        """Digest of the copy's; None: there is none that can be read."""
-        if not (self.path / "vae").exists():
+    def _kept_vae(self) -> tuple[str, dict[str, Any]] | None:
+        """Digest of the copy's weights, and its settings; None: there is none that can be read."""
+        folder = self.path / "vae"
+        if not folder.exists():
             return None
         try:
-            return vae_digest(load_vae(self.path / "vae"))
+            settings = read_json(folder / "config.json", "vae", "gone")
+            return vae_digest(load_vae(folder)), _described(settings)
         except UserError:
             return None
 
@@ -81,3 +85,8 @@ class PreparedFolder:
                 f"out: {self.path} holds latents prepared with other settings; choose another "
                 "--out\n" + "\n".join(differing)
             )
+
+
+def _described(settings: dict[str, Any]) -> dict[str, Any]:
+    """What a config.json says of the VAE, not of where it lay and which diffusers wrote it."""
+    return {name: value for name, value in settings.items() if not name.startswith("_")}

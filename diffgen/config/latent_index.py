@@ -1,5 +1,6 @@
 """What a folder of latents says of itself, read without torch."""
 
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -78,6 +79,12 @@ class LatentIndex(BaseModel):
     skipped: dict[int, str]
     """Damaged images that were left out, by their number in the source."""
     shards: tuple[ShardEntry, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the names and hashes of all files: equal for equal latents."""
+        text = "".join(f"{shard.file} {shard.sha256}\n" for shard in self.shards)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def per_channel(self, sample: bool) -> LatentFormat:
         """What brings samples of the posteriors, or else their modes, to mean 0 and variance 1.

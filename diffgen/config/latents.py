@@ -10,6 +10,7 @@ from diffgen.config.base import Section
 from diffgen.config.images import Crop
 from diffgen.config.latent_index import AGAIN, LatentIndex, ShardEntry, read_index
 from diffgen.config.subset import SEED_ALONE, Subset
+from diffgen.config.vae import VAEConfig
 from diffgen.errors import UserError
 
 T = TypeVar("T")
@@ -68,6 +69,14 @@ class LatentsConfig(Section):
         if wrong:
             more = f", and {len(wrong) - 1} more such shards" if len(wrong) > 1 else ""
             yield f"data.path: {wrong[0]}{more}; {AGAIN}, it mends the folder"
+
+
+def idle_options(vae: VAEConfig) -> Iterator[str]:
+    """Yield the options of the VAE that do nothing when a model trains on prepared latents."""
+    for name in ("statistics_images", "batch_size"):
+        given = getattr(vae, name)
+        if given != VAEConfig.model_fields[name].default:
+            yield f"vae.{name}: {given} has no effect, prepared latents are encoded already"
 
 
 def pictures_of(data: T, source: str) -> T:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from diffgen.config.base import Section, Size, indivisible, parse_size
-from diffgen.config.data import ImagesConfig, ShapesConfig
+from diffgen.config.data import FolderConfig, ImagesConfig, ShapesConfig
 from diffgen.config.hub import HubConfig
 from diffgen.config.images import Crop, FittedConfig, StoredImagesConfig
 from diffgen.config.sampling import Device, device_problems
@@ -17,6 +17,8 @@ from diffgen.errors import UserError
 
 DECIDING = ("data", "dtype", "longest", "patch_size", "shard_images")
 FREE_OF_DATA = ("on_error",)
+FREE_OF_FOLDER = ("path", "files")
+"""Where the images lie; their names, in their order, decide."""
 
 
 class EncodingConfig(Section):
@@ -104,6 +106,7 @@ class PrepareConfig(Section):
         """The fields that decide what is stored; of the VAE its weights do, not where they lie."""
         values = self.model_dump(mode="json")
         chosen = {name: values[name] for name in DECIDING}
-        chosen["data"] = {k: v for k, v in values["data"].items() if k not in FREE_OF_DATA}
+        free = FREE_OF_DATA + (FREE_OF_FOLDER if isinstance(self.data, FolderConfig) else ())
+        chosen["data"] = {name: v for name, v in values["data"].items() if name not in free}
         chosen["vae"] = {name: values["vae"][name] for name in ("batch_size", "precision")}
         return chosen | ({"seed": self.seed} if self.crop == "mixed" else {})

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from diffgen.config.pictures import ROTATED
 
@@ -17,8 +18,19 @@ Colour = tuple[int, int, int]
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
+_TURNING = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+"""Texts of a PNG that may tell an orientation."""
+_KEYWORD = max(map(len, _TURNING))
+
+
 class Damaged(Exception):
     """An image that cannot be read. Its text is the reason; who opened it knows its name."""
+
+    def __init__(self, reason: str, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
+        """The system did not hand out the bytes (no such file, an input/output error, ...), which
+        may pass: it says nothing about the image."""
 
 
 def decode(source: Path | bytes, background: Colour, max_pixels: int) -> Image.Image:
@@ -37,10 +49,16 @@ def upright_size(source: Path | bytes, max_pixels: int) -> tuple[int, int]:
     Raises:
         Damaged: it is missing, its header broken, too large or of a kind without a known range.
     """
-    with opened(source, max_pixels) as (image, _):
-        told = image.format != "PNG" or "exif" in image.info  # to seek it Pillow decodes a PNG
-        turned = told and image.getexif().get(ExifTags.Base.Orientation) in ROTATED
-        return (image.width, image.height) if turned else (image.height, image.width)
+    with opened(source, max_pixels) as (image, file):
+        height, width = image.height, image.width
+        if isinstance(image, TiffImageFile):  # which Pillow turns itself, some releases even here
+            height, width = image.tag_v2[IMAGELENGTH], image.tag_v2[IMAGEWIDTH]
+        if image.format == "PNG" and not _turned_late(file):
+            exif = Image.Image.getexif(image)  # PngImageFile's own decodes the image to look
+        else:
+            exif = image.getexif()
+        turned = exif.get(ExifTags.Base.Orientation) in ROTATED
+        return (width, height) if turned else (height, width)
 
 
 @contextmanager
@@ -60,7 +78,9 @@ def opened(source: Path | bytes, max_pixels: int) -> Iterator[tuple[Image.Image,
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _SHORTAGES:
             raise
-        raise Damaged(_reason(error, max_pixels)) from None
+        # EINVAL: a broken header asked for a place before the file's start
+        refused = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+        raise Damaged(_reason(error, max_pixels), refused) from None
 
 
 def to_rgb(image: Image.Image, background: Colour) -> Image.Image:
@@ -77,6 +97,33 @@ def to_rgb(image: Image.Image, background: Colour) -> Image.Image:
 
 def _binary(source: Path | bytes) -> BinaryIO:
     return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
+def _turned_late(png: BinaryIO) -> bool:
+    """True if what may tell the orientation of a PNG comes after its pixels.
+
+    Only the heads of its chunks are read; the position in the file is kept.
+    """
+    position, late = png.tell(), False
+    place = 8  # behind the signature
+    try:
+        while len(head := _read(png, place, 8)) == 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if late and kind == b"eXIf":
+                return True
+            text = late and kind in (b"tEXt", b"zTXt", b"iTXt")
+            if text and _read(png, place + 8, _KEYWORD).startswith(_TURNING):
+                return True
+            late = late or kind == b"IDAT"
+            place += 12 + length
+        return False
+    finally:
+        png.seek(position)
+
+
+def _read(file: BinaryIO, place: int, count: int) -> bytes:
+    file.seek(place)
+    return file.read(count)
 
 
 def _check_header(image: Image.Image, max_pixels: int) -> None:

@@ -20,14 +20,17 @@ class Folder(StoredImages):
     With sub-folders that hold images, each is a class and images beside them are refused; a flat
     folder is one class, named after it.
 
+    Args:
+        scan: look at all of them first, as ``list_images`` does.
+
     Raises:
         UserError: what ``list_images`` refuses.
     """
 
     config: FolderConfig
 
-    def __init__(self, config: FolderConfig, limits: Limits = WHOLE) -> None:
-        found = list_images(config)
+    def __init__(self, config: FolderConfig, limits: Limits = WHOLE, scan: bool = True) -> None:
+        found = list_images(config, scan)
         super().__init__(config, found.labels, found.class_names, limits)
         self.files, self.skipped = found.files, found.skipped
         self.empty_classes, self.unread = found.empty_classes, found.unread

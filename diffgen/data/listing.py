@@ -36,8 +36,11 @@ class Listing:
     """The suffix of each file of another picture format."""
 
 
-def list_images(config: FolderConfig) -> Listing:
+def list_images(config: FolderConfig, scan: bool = True) -> Listing:
     """Walk the folder, or read the list, choose, and leave out or refuse what is damaged.
+
+    Args:
+        scan: look for damage; no: the listing depends on the names alone.
 
     Raises:
         UserError: no images, images both in class folders and beside them, a class without
@@ -50,11 +53,12 @@ def list_images(config: FolderConfig) -> Listing:
     if not in_class_folders(files, folder):
         if config.classes:
             raise UserError(f"data.classes: {config.files or folder} names no class folders")
-        files, skipped = choose(files, config)
+        files, skipped = choose(files, config, scan)
         return Listing(files, [0] * len(files), (folder.absolute().name,), skipped, (), unread)
     wanted = config.classes or known_classes(files, config)
     kept = set(wanted)
-    files, skipped = choose([path for path in files if class_of(path, folder) in kept], config)
+    files = [path for path in files if class_of(path, folder) in kept]
+    files, skipped = choose(files, config, scan)
     names = [class_of(path, folder) for path in files]
     present = set(names)
     class_names = tuple(name for name in wanted if name in present)
@@ -74,15 +78,17 @@ def found_files(config: FolderConfig) -> tuple[list[Path], tuple[str, ...]]:
     return [path for path in every if path.suffix.lower() in IMAGE_SUFFIXES], unread
 
 
-def choose(files: list[Path], config: FolderConfig) -> tuple[list[Path], dict[Path, str]]:
-    """The files of the subset that look sound, and the damaged ones.
+def choose(
+    files: list[Path], config: FolderConfig, scan: bool
+) -> tuple[list[Path], dict[Path, str]]:
+    """The files of the subset that look sound, and the damaged ones; all, if there is no ``scan``.
 
     Raises:
         UserError: a subset out of range, damage under ``on_error: raise``, or nothing left.
     """
     if config.subset is not None:
         files = [files[i] for i in subset_indices(len(files), config.subset, config.subset_seed)]
-    damaged = damaged_files(files, config.max_pixels)
+    damaged = damaged_files(files, config.max_pixels) if scan else {}
     if damaged and config.on_error == "raise":
         raise UserError(refusal(damaged, len(files)))
     sound = [path for path in files if path not in damaged]

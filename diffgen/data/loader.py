@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
 from diffgen.data.order import BatchNumbers, Sample, TrainingData
-from diffgen.data.workers import Watched
+from diffgen.data.workers import Watched, pack, unpack
 from diffgen.errors import UserError
 from diffgen.signals import ignore_in_worker
 
@@ -38,7 +38,7 @@ class _Collate:
         mistake = next((answer for answer in answers if isinstance(answer, UserError)), None)
         if mistake or not self.mixed_sizes:
             return mistake or default_collate(answers)
-        images = [answer["image"] for answer in answers]
+        images = pack([answer["image"] for answer in answers])
         rest = [{k: v for k, v in answer.items() if k != "image"} for answer in answers]
         return {"image": images, **default_collate(rest)}
 
@@ -62,9 +62,12 @@ def load_batches(
         worker_init_fn=ignore_in_worker,
     )
     named: set[str] = set()
-    for batch in Watched(loader):
+    again = "the same command goes on from the last checkpoint"
+    for batch in Watched(loader, "train.workers", "train.batch_size", again):
         if isinstance(batch, UserError):
             raise batch
+        if data.mixed_sizes:
+            batch["image"] = unpack(batch["image"])
         for damage in batch.pop("damage"):
             if damage and damage not in named:
                 named.add(damage)

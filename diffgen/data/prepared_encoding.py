@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,12 +12,23 @@ from diffgen.data.images import DamagedImage
 from diffgen.data.prepared_images import Picture, PreparedImages
 from diffgen.data.prepared_plan import Shard
 from diffgen.data.shards import CROP, INDEX, LABEL, MOMENTS
-from diffgen.data.workers import Watched
+from diffgen.data.workers import Packed, Watched, pack, unpack
 from diffgen.errors import UserError
 from diffgen.group import cut
 from diffgen.signals import ignore_in_worker
 
 SKIP = "(on_error skip passes over such images)"
+
+
+def _packed(answers: list[Picture | UserError]) -> tuple[Packed, list[Any]]:
+    """A batch for its way from a worker: the images, then all else."""
+    images = pack([answer.image for answer in answers if isinstance(answer, Picture)])
+    return images, [answer[1:] if isinstance(answer, Picture) else answer for answer in answers]
+
+
+def _unpacked(packed: Packed, rest: list[Any]) -> list[Picture | UserError]:
+    images = iter(unpack(packed))
+    return [one if isinstance(one, UserError) else Picture(next(images), *one) for one in rest]
 
 
 @dataclass(frozen=True)
@@ -63,8 +75,8 @@ class Encoding:
             index[done:stop] = torch.tensor(numbers, dtype=torch.int64)
             label[done:stop] = torch.tensor([picture.label for picture in batch])
             for variant in range(variants):
-                moments[done:stop, variant] = self._moments(batch, mirrored=variant == 1)
-                crop[done:stop, variant] = self._crops(batch, mirrored=variant == 1)
+                moments[done:stop, variant] = self._moments(batch, numbers, variant == 1)
+                crop[done:stop, variant] = self._crops(batch, variant == 1)
             tick(len(batch))
             done = stop
         tick(len(damaged))
@@ -83,15 +95,16 @@ class Encoding:
             source,
             batch_sampler=batches,
             num_workers=self.workers,
-            collate_fn=list,
+            collate_fn=_packed,
             worker_init_fn=ignore_in_worker,
         )
-        size = tuple(side * self.factor for side in shard.size)
-        for numbers, answers in zip(batches, Watched(loader), strict=True):
+        size = (shard.size[0] * self.factor, shard.size[1] * self.factor)
+        watched = Watched(loader, "workers", "vae.batch_size", "the same command goes on")
+        for numbers, sent in zip(batches, watched, strict=True):
+            answers = _unpacked(*sent)
             sound: dict[int, Picture] = {}
             for number, answer in zip(numbers, answers, strict=True):
-                if isinstance(answer, Picture) and answer.image.shape[-2:] != size:
-                    answer = DamagedImage(f"image {number} is not of the size its header tells")
+                answer = source.checked(number, answer, size)
                 if isinstance(answer, Picture):
                     sound[number] = answer
                 elif not isinstance(answer, DamagedImage):
@@ -103,15 +116,17 @@ class Encoding:
             if sound:
                 yield list(sound.values()), list(sound)
 
-    def _moments(self, batch: list[Picture], mirrored: bool) -> Tensor:
+    def _moments(self, batch: list[Picture], numbers: list[int], mirrored: bool) -> Tensor:
         images = torch.stack([picture.image for picture in batch])
-        stored = self.posterior(images.flip(-1) if mirrored else images).cpu().to(self.dtype)
+        found = self.posterior(images.flip(-1) if mirrored else images).cpu()
+        finite = found.isfinite().flatten(1).all(dim=1)
+        if not finite.all():
+            number = numbers[int(finite.logical_not().nonzero()[0])]
+            raise UserError(f"vae: its latents of image {number} are infinite or no numbers (NaN)")
+        stored = found.to(self.dtype)
         if not stored.isfinite().all():
             name = str(self.dtype).removeprefix("torch.")
-            raise UserError(
-                f"dtype: {name} cannot hold the latents of this VAE, or they are not finite; use "
-                "float32"
-            )
+            raise UserError(f"dtype: {name} cannot hold the latents of this VAE; use float32")
         return stored
 
     def _crops(self, batch: list[Picture], mirrored: bool) -> Tensor:

@@ -1,8 +1,9 @@
 """Images as ``prepare`` encodes them: each read once, without another standing in for a damaged."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +15,10 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from diffgen.config.base import parse_size
+from diffgen.data.decode import Damaged
 from diffgen.data.fit import Part, fit
+from diffgen.data.folder import Folder
+from diffgen.data.hub import Hub
 from diffgen.data.images import DamagedImage, StoredImages, fitted
 from diffgen.data.shapes import Shapes
 from diffgen.data.shapes_scene import native_size
@@ -51,11 +55,18 @@ class PreparedImages(Dataset[Picture | UserError]):
             return error
 
     def read(self, index: int) -> Picture:
-        """Image ``index``. Raises DamagedImage, naming it."""
+        """Image ``index``.
+
+        Raises:
+            DamagedImage: it is damaged; it is named.
+            UserError: the system does not hand it out, which may pass.
+        """
         images, generator = self.images, stream_generator(self.seed, "prepare", index)
         if isinstance(images, StoredImages):
             unmirrored = images.config.model_copy(update={"flip": False})
-            image, part = fitted(images.open(index), unmirrored, images.limits, generator)
+            with _damage_alone():
+                picture = images.open(index)
+            image, part = fitted(picture, unmirrored, images.limits, generator)
             return Picture(image, images.labels[index], part)
         if isinstance(images, Shapes):
             return Picture(*images.augmented(index, generator))
@@ -67,15 +78,51 @@ class PreparedImages(Dataset[Picture | UserError]):
 
         Raises:
             DamagedImage: its header tells none.
+            UserError: the system does not hand it out, which may pass.
         """
         images, generator = self.images, stream_generator(self.seed, "prepare", index)
         if isinstance(images, StoredImages):
-            target, picture = parse_size(images.config.size), images.size(index)
+            with _damage_alone():
+                picture = images.size(index)
+            target = parse_size(images.config.size)
             return fit(picture, target, images.config, images.limits, generator).size
         if isinstance(images, Shapes):
             target, picture = (images.height, images.width), native_size(images.indices[index])
             return fit(picture, target, images.fitting, images.limits, generator).size
         raise TypeError(f"{type(images).__name__} has images of one size")
+
+    def checked(
+        self, index: int, answer: Picture | UserError, size: tuple[int, int]
+    ) -> Picture | UserError:
+        """``answer``, what ``self[index]`` gave, unless its header told another ``size``."""
+        if not isinstance(answer, Picture) or answer.image.shape[-2:] == size:
+            return answer
+        name = f"image {index}"
+        if isinstance(self.images, Folder):
+            name = str(self.images.files[index])
+        elif isinstance(self.images, Hub):
+            name = f"row {index} of the dataset"
+        told, found = ("{}x{}".format(*sides) for sides in (size, answer.image.shape[-2:]))
+        return DamagedImage(f"{name}: its header promises {told} pixels, but it gives {found}")
+
+
+@contextmanager
+def _damage_alone() -> Iterator[None]:
+    """Let through damage, but stop where the system does not hand an image out.
+
+    Raises:
+        UserError: such an image would be missing for ever over a failure that passes.
+    """
+    try:
+        yield
+    except DamagedImage as error:
+        cause = error.__context__
+        if not isinstance(cause, Damaged) or not cause.refused:
+            raise
+        raise UserError(
+            f"{error}; that may pass, so it is not left out as damaged; run the same command "
+            "again when the file is there and can be read"
+        ) from None
 
 
 def image_sizes(

@@ -4,13 +4,15 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from diffgen.config.latent_index import ShardEntry, Statistics
-from diffgen.errors import UserError
+from diffgen.data.prepared_plan import Shard
 from diffgen.files import write_file, write_json
 
 MOMENTS, LABEL, INDEX, CROP = "moments", "label", "index", "crop"
@@ -70,12 +72,9 @@ def sums_of(moments: Tensor) -> Sums:
 def statistics_of(sums: Sequence[Sums]) -> Statistics:
     """Mean and standard deviations of all: Var z = E[Var] + Var[mean] of the posteriors.
 
-    Raises:
-        UserError: they are sums of nothing.
+    ``sums``: of one image at least.
     """
     count = sum(one.count for one in sums)
-    if not count:
-        raise UserError("data: no image is left that can be read")
 
     def mean_of(name: str) -> Tensor:
         parts = [torch.tensor(getattr(one, name), dtype=torch.float64) for one in sums if one.count]
@@ -116,19 +115,24 @@ def write_shard(
     return note
 
 
-def finished(folder: Path, name: str) -> Note | None:
-    """The note of a shard that is there as it was written; None: it is to be written (again)."""
+def finished(folder: Path, shard: Shard) -> Note | None:
+    """The note of a shard that is there as it was written, of the images that are to be in it.
+
+    None: it is to be written (again).
+    """
+    file = folder / shard.file
     try:
-        there = SealedNote.model_validate_json(note_place(folder, name).read_bytes())
+        there = SealedNote.model_validate_json(note_place(folder, shard.file).read_bytes())
         note = Note(entry=there.entry, sums=there.sums, skipped=there.skipped)
-        file = folder / name
-        if there.sealed != note.seal or note.entry.file != name:
+        if there.sealed != note.seal or note.entry.file != shard.file:
             return None
         if file.stat().st_size != note.entry.bytes or file_digest(file) != note.entry.sha256:
             return None
-    except (OSError, ValidationError):
+        with safe_open(file, framework="pt") as stored:
+            numbers = [*stored.get_tensor(INDEX).tolist(), *note.skipped]
+    except (OSError, SafetensorError, ValidationError):
         return None
-    return note
+    return note if np.array_equal(np.sort(numbers), shard.numbers) else None
 
 
 def note_place(folder: Path, name: str) -> Path:

@@ -22,7 +22,7 @@ from diffgen.files import write_folder, write_json
 from diffgen.group import Group
 from diffgen.models.vae import LatentSpace, load_vae, posterior_noise
 from diffgen.training.checkpoints import Checkpoints
-from diffgen.training.latents_fit import check_init, check_resumed, check_vae
+from diffgen.training.latents_fit import check_init, check_resumed, check_vae, record_source
 from diffgen.training.run_folder import RunFolder
 
 
@@ -67,13 +67,14 @@ def open_encoder(
     one works with what it finds there.
 
     Raises:
-        UserError: the VAE cannot be loaded or copied, a resumed run has lost it, or the VAE or the
-            normalisation is not that of prepared latents or of the model to start from.
+        UserError: the VAE cannot be loaded or copied, a resumed run has lost it or finds other
+            prepared latents, or the VAE or the normalisation is not that of prepared latents or of
+            the model to start from.
     """
     if config.vae is None:
         return None
     settings = config.vae
-    prepared = data.images.index if isinstance(data.images, Latents) else None
+    prepared = data.images if isinstance(data.images, Latents) else None
     with group.together():
         resumed = Checkpoints(folder.path).newest() is not None
         if resumed:
@@ -82,7 +83,11 @@ def open_encoder(
             place = str(folder.vae) if resumed else settings.path
             given = load_vae(place, "vae.path", None if resumed else settings.revision)
             if prepared:
-                check_vae(prepared, given, place)
+                check_vae(prepared.index, given, place)
+                if resumed:
+                    check_resumed(folder.path, prepared.index, prepared.config.path)
+                else:
+                    record_source(folder.path, prepared.index)
             if not resumed:
                 write_folder(folder.vae, given.save_pretrained)
     with group.together():
@@ -95,10 +100,7 @@ def open_encoder(
                 check_init(config.init, found, settings.normalise)
             write_json(folder.latents, found.model_dump())
     with group.together():
-        form = resumed_format(folder.path)
-        if prepared and resumed and settings.normalise == "per_channel":
-            check_resumed(folder.path, form, prepared.per_channel(settings.sample))
-        return Encoder(LatentSpace(vae, form), settings, config.seed)
+        return Encoder(LatentSpace(vae, resumed_format(folder.path)), settings, config.seed)
 
 
 def normalisation(

@@ -7,9 +7,14 @@ from diffusers import AutoencoderKL
 
 from diffgen.config.latent_index import LatentIndex
 from diffgen.config.source import resolve
+from diffgen.config.stored import read_json
 from diffgen.config.vae import LatentFormat, own_format
 from diffgen.errors import UserError
+from diffgen.files import write_json
 from diffgen.models.vae import vae_digest
+
+SOURCE = "latents-source.json"
+"""Which prepared latents a run is trained on."""
 
 
 def check_vae(index: LatentIndex, vae: AutoencoderKL, place: str) -> None:
@@ -49,12 +54,27 @@ def check_init(init: str, form: LatentFormat, normalise: str) -> None:
         )
 
 
-def check_resumed(run: Path, form: LatentFormat, now: LatentFormat) -> None:
-    """Raise UserError unless a run's latents are still normalised by ``form``."""
-    if not same(form, now):
+def record_source(run: Path, index: LatentIndex) -> None:
+    """Keep in the folder ``run`` which latents it is trained on, for ``check_resumed``."""
+    write_json(run / SOURCE, {"images": index.count, "sha256": index.digest})
+
+
+def check_resumed(run: Path, index: LatentIndex, place: Path) -> None:
+    """Check that the latents in ``place`` are those that ``run`` has been trained on so far.
+
+    A run of before there was such a record is taken at its word.
+
+    Raises:
+        UserError: they are others, or the record is damaged.
+    """
+    file = run / SOURCE
+    if not file.exists():
+        return
+    if read_json(file, "data.path", "").get("sha256") != index.digest:
         raise UserError(
-            f"data.path: {run} was trained on latents normalised by {told(form)}, but those in "
-            f"the folder now give {told(now)}; they were prepared anew from other images"
+            f"data.path: {run} was trained on other latents than are in {place} now; they were "
+            "prepared anew, from other images or on another device. Begin a new --out; --init "
+            f"{run} starts it from these weights"
         )
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import diffgen.commands.preparation as preparation
 import diffgen.commands.prepare as command
 from diffgen.cli import main
 from diffgen.commands.prepare import prepare
@@ -39,12 +38,6 @@ def refusal(config) -> str:
     with pytest.raises(UserError) as caught:
         prepare(config)
     return str(caught.value)
-
-
-def stamps(folder) -> dict[str, tuple[int, int]]:
-    """Inode and time of change of every file but the lock."""
-    found = ((path, path.stat()) for path in folder.rglob("*") if path.name != ".lock")
-    return {str(path): (state.st_ino, state.st_mtime_ns) for path, state in found if path.is_file()}
 
 
 def test_the_index_counts_and_describes_what_is_there(whole, vae_folder):
@@ -92,85 +85,6 @@ def test_statistics_are_those_of_samples_of_all_posteriors(tmp_path, vae_folder,
     form = index.per_channel(sample=True)
     assert (form.mean, form.std) == (index.statistics.mean, index.statistics.std)
     assert index.per_channel(sample=False).std == index.statistics.mode_std
-
-
-def test_the_same_command_again_writes_nothing(copy, vae_folder, monkeypatch):
-    before = stamps(copy)
-
-    def never(*_):
-        raise AssertionError("something was encoded")
-
-    monkeypatch.setattr(command, "build_encoding", never)
-    prepare(settings(copy, vae_folder))
-    assert stamps(copy) == before
-
-
-def truncated(file):
-    file.write_bytes(file.read_bytes()[:-4])
-
-
-def changed(file):
-    """One bit in the middle, which no size tells."""
-    there = bytearray(file.read_bytes())
-    there[len(there) // 2] ^= 1
-    file.write_bytes(there)
-
-
-def gone(file):
-    file.unlink()
-
-
-@pytest.mark.parametrize("damage", [truncated, changed, gone])
-@pytest.mark.parametrize("name", [SECOND, "8x12/shard-00001.json", f"vae/{WEIGHTS}", "index.json"])
-def test_the_same_command_again_mends_what_is_damaged(copy, whole, vae_folder, damage, name):
-    before = stamps(copy)
-    damage(copy / name)
-    if name == SECOND and damage != changed:
-        assert name in "".join(LatentsConfig(path=copy).problems())
-    prepare(settings(copy, vae_folder))
-    assert content(copy) == content(whole)
-    other = str(copy / "8x12/shard-00000.safetensors")
-    assert stamps(copy)[other] == before[other]
-
-
-class Killed(BaseException):
-    """As sudden as a signal."""
-
-
-@pytest.mark.parametrize("place", ["write_shard", "index_of", "build_encoding"])
-def test_killed_at_any_stage_it_goes_on_to_the_same_bytes(
-    whole, tmp_path, vae_folder, monkeypatch, place
-):
-    real, calls = getattr(command, place), []
-
-    def kill(*given):
-        calls.append(place)
-        if len(calls) == 2 or place != "write_shard":
-            raise Killed
-        return real(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(command, place, kill)
-        with pytest.raises(Killed):
-            prepare(settings(tmp_path, vae_folder))
-    with pytest.raises(UserError, match="not finished"):
-        read_index(tmp_path)
-    prepare(settings(tmp_path, vae_folder))
-    assert content(tmp_path) == content(whole)
-
-
-def test_a_mending_that_is_killed_leaves_the_folder_unfinished(copy, vae_folder, monkeypatch):
-    """A changed bit shows by no size: until it is mended there is no index to train by."""
-    changed(copy / SECOND)
-
-    def kill(*_):
-        raise Killed
-
-    monkeypatch.setattr(command, "write_shard", kill)
-    with pytest.raises(Killed):
-        prepare(settings(copy, vae_folder))
-    with pytest.raises(UserError, match="not finished"):
-        read_index(copy)
 
 
 def test_a_signal_tells_how_many_files_there_are(tmp_path, vae_folder, monkeypatch):
@@ -225,6 +139,21 @@ def test_other_images_under_the_same_names_of_settings_are_refused(tmp_path, vae
     assert [line.split(":")[0] for line in said.splitlines()[1:]] == ["  images.names"]
 
 
+def test_a_folder_of_images_may_move_but_a_flat_one_not_change_its_name(tmp_path, vae_folder):
+    """Its name is that of its only class."""
+    folder = pictures(tmp_path / "pictures", [(16, 16)] * 4)
+    data = {"kind": "folder", "path": folder, "size": "16x16"}
+    out = made(tmp_path / "out", vae_folder, data)
+    flat = made(tmp_path / "flat", vae_folder, {**data, "path": folder / "a"})
+    before = content(out)
+    moved = folder.rename(tmp_path / "moved")
+    prepare(settings(out, vae_folder, {**data, "path": moved}))
+    assert content(out) == before
+    prepare(settings(flat, vae_folder, {**data, "path": moved / "a"}))
+    said = refusal(settings(flat, vae_folder, {**data, "path": (moved / "a").rename(moved / "c")}))
+    assert said.splitlines()[1:] == ["  images.class_names: ['a'] there, ['c'] here"]
+
+
 def test_a_folder_of_something_else_and_one_in_use_are_refused(tmp_path, vae_folder):
     (tmp_path / "notes.txt").write_text("mine")
     said = refusal(settings(tmp_path, vae_folder))
@@ -235,65 +164,18 @@ def test_a_folder_of_something_else_and_one_in_use_are_refused(tmp_path, vae_fol
     assert not (busy / "settings.json").exists()
 
 
-@pytest.mark.parametrize("crop", ["center", "none"])
-def test_damaged_images_stop_it_or_are_left_out_and_listed(tmp_path, vae_folder, crop):
-    """One is broken in the middle, which only decoding shows; with skip it costs one image."""
-    folder = pictures(tmp_path / "pictures", [(16, 16), (32, 32)] * 5)
-    file = folder / "b/003.png"
-    there = bytearray(file.read_bytes())
-    there[len(there) // 2 : len(there) // 2 + 40] = bytes(40)
-    file.write_bytes(there)
-    data = {"kind": "folder", "path": folder, "size": "16x16", "crop": crop}
-    said = refusal(settings(tmp_path / "out", vae_folder, data))
-    assert said.startswith(f"{file} is not a readable image: ")
-    assert said.endswith("(on_error skip passes over such images)")
-    out = made(tmp_path / "out", vae_folder, {**data, "on_error": "skip"})
-    index = read_index(out)
-    assert index.count == 9
-    (number, why), *rest = index.skipped.items()
-    assert not rest
-    found = Latents(LatentsConfig(path=out))
-    assert len(found) == 9
-    # By class, a comes first: 0, 2, 4, 6, 8, then 1, 3, ...
-    assert (number, why.split()[0]) == (6, str(file))
-    assert [found[i][1] for i in range(9)] == [0] * 5 + [1] * 4
-
-
-def test_a_header_that_cannot_be_read_shows_before_anything_is_encoded(
-    tmp_path, vae_folder, monkeypatch
-):
-    """The quick look at the start is of the folder as it was then; this file went afterwards."""
-    folder = pictures(tmp_path / "pictures", [(16, 16)] * 4)
-    data = {"kind": "folder", "path": folder, "size": "16x16", "crop": "none", "on_error": "skip"}
-    real = preparation.build_images
-
-    def then_spoilt(*given, **options):
-        images = real(*given, **options)
-        (folder / "b/001.png").write_bytes(b"spoilt")
-        return images
-
-    monkeypatch.setattr(preparation, "build_images", then_spoilt)
-    index = read_index(made(tmp_path / "out", vae_folder, data))
-    assert index.count == 3
-    assert list(index.skipped) == [2]
-
-
-def test_only_damaged_images_are_refused(tmp_path, vae_folder):
-    folder = pictures(tmp_path / "pictures", [(16, 16)] * 2)
-    for file in folder.rglob("*.png"):
-        file.write_bytes(b"spoilt")
-    data = {"kind": "folder", "path": folder, "size": "16x16", "on_error": "skip"}
-    assert "holds no image that can be read" in refusal(settings(tmp_path / "o", vae_folder, data))
-
-
 def test_latents_too_large_for_the_numbers_stored_are_refused(tmp_path, vae_folder):
     loud = shutil.copytree(vae_folder, tmp_path / "loud")
     tensors = load_file(loud / WEIGHTS)
     tensors["quant_conv.bias"][0] = 1e5
     save_file(tensors, loud / WEIGHTS)
     said = refusal(settings(tmp_path / "out", loud, dtype="float16"))
-    assert said.startswith("dtype: float16 cannot hold the latents of this VAE")
+    assert said == "dtype: float16 cannot hold the latents of this VAE; use float32"
     made(tmp_path / "other", loud, dtype="bfloat16")
+    tensors["quant_conv.bias"][0] = float("nan")
+    save_file(tensors, loud / WEIGHTS)
+    said = refusal(settings(tmp_path / "none", loud))
+    assert said == "vae: its latents of image 0 are infinite or no numbers (NaN)"
 
 
 def test_options_that_cannot_be_met_are_refused_together(tmp_path, vae_folder, capsys):

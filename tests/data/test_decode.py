@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from diffgen.config.images import parse_colour
-from diffgen.data.decode import Damaged, decode
+from diffgen.data.decode import Damaged, decode, upright_size
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 9, 3), np.uint8)
@@ -28,13 +28,13 @@ def read(content: bytes, background=BACKGROUND) -> np.ndarray:
     return np.asarray(decode(content, background, max_pixels=10_000))
 
 
+def chunk(name: bytes, body: bytes) -> bytes:
+    """Of a PNG."""
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
 def png16(levels: np.ndarray, colour_type: int, transparent: tuple[int, ...] = ()) -> bytes:
     """A PNG of 16 bits a channel, which Pillow cannot write: levels (H, W, C) uint16."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        )
 
     height, width = levels.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
@@ -205,6 +205,51 @@ def test_a_turned_jpeg():
     assert abs(out - left_red)[:, [0, 8, 23, 31]].max() < 8
 
 
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_the_header_tells_the_size_that_is_decoded(tmp_path, orientation, kind):
+    content = encoded(Image.new("RGB", (16, 40)), kind, exif=turned(orientation))
+    wanted = (40, 16) if orientation < 5 else (16, 40)
+    (tmp_path / "file").write_bytes(content)
+    for source in (content, tmp_path / "file"):
+        assert upright_size(source, 10_000) == wanted
+        assert decode(source, BACKGROUND, 10_000).size == wanted[::-1]
+
+
+EXIF = turned(6).tobytes().removeprefix(b"Exif\0\0")
+XMP = b"XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation='6'/>"
+PROFILE = b"Raw profile type exif\0\nexif\n%d\n%s" % (len(EXIF), EXIF.hex().encode())
+
+
+@pytest.mark.parametrize("place", ["before the pixels", "behind them"])
+@pytest.mark.parametrize(
+    ("name", "body"), [(b"eXIf", EXIF), (b"iTXt", XMP), (b"tEXt", PROFILE), (b"tEXt", b"a\0b")]
+)
+def test_so_it_does_wherever_a_png_keeps_its_orientation(name, body, place):
+    content = encoded(Image.new("RGB", (16, 40)), "PNG")
+    at = content.index(b"IDAT" if place == "before the pixels" else b"IEND") - 4
+    content = content[:at] + chunk(name, body) + content[at:]
+    assert upright_size(content, 10_000) == decode(content, BACKGROUND, 10_000).size[::-1]
+    if name == b"eXIf":
+        assert upright_size(content, 10_000) == (16, 40)
+
+
+def test_the_size_of_a_png_is_known_though_its_pixels_are_damaged():
+    """Nothing behind them tells an orientation, so they are not looked at."""
+    content = encoded(Image.fromarray(RGB), "PNG")
+    at = content.index(b"IDAT") + 4
+    content = content[:at] + bytes(20) + content[at + 20 :]
+    assert upright_size(content, 10_000) == (6, 9)
+    with pytest.raises(Damaged):
+        read(content)
+
+
 class TestRefused:
     def test_more_pixels_than_allowed_before_they_are_decoded(self):
         bomb = encoded(Image.new("1", (3000, 3000)), "PNG")
@@ -232,10 +277,12 @@ class TestRefused:
             read(encoded(image, "TIFF"))
 
     def test_a_missing_file_and_a_folder(self, tmp_path):
-        with pytest.raises(Damaged, match="no such file"):
+        with pytest.raises(Damaged, match="no such file") as caught:
             decode(tmp_path / "gone.png", BACKGROUND, 100)
-        with pytest.raises(Damaged, match="directory"):
+        assert caught.value.refused
+        with pytest.raises(Damaged, match="directory") as caught:
             decode(tmp_path, BACKGROUND, 100)
+        assert caught.value.refused
 
     def test_a_shortage_says_nothing_about_the_image(self, tmp_path, monkeypatch):
         import resource
@@ -251,20 +298,22 @@ class TestRefused:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
-    def test_damage_anywhere_is_damage_or_an_image_never_another_error(self, kind):
-        content = bytearray(encoded(Image.fromarray(RGB), kind))
-        reasons = []
+    def test_damage_anywhere_is_damage_or_an_image_never_another_error(self, kind, tmp_path):
+        """Nor is it ever taken for a failure of the system that may pass."""
+        content, file = bytearray(encoded(Image.fromarray(RGB), kind)), tmp_path / "file"
+        damages = []
         for _ in range(150):
             broken = content.copy()
             for place in RNG.integers(0, len(broken), 3):
                 broken[place] = RNG.integers(0, 256)
             broken = broken[: RNG.integers(1, len(broken) + 1)]
+            file.write_bytes(broken)
             try:
-                assert read(bytes(broken)).shape[2] == 3
+                assert decode(file, BACKGROUND, 10_000).mode == "RGB"
             except Damaged as damage:
-                reasons.append(str(damage))
-        assert len(reasons) > 50
-        assert all(reasons)
+                damages.append(damage)
+        assert len(damages) > 50
+        assert all(str(damage) and not damage.refused for damage in damages)
 
 
 @pytest.mark.parametrize(

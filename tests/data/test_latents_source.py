@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from diffgen.config.data import FolderConfig, ShapesConfig
-from diffgen.config.latents import LatentsConfig
+from diffgen.config.latents import LatentsConfig, idle_options
+from diffgen.config.vae import VAEConfig
 from diffgen.data.fit import Limits
 from diffgen.data.latents import Latents
 from diffgen.data.loader import load_batches
@@ -233,6 +234,8 @@ class TestRefused:
         text = (path / "index.json").read_text()
         (path / "index.json").write_text(text[:-100])
         assert "index.json is damaged" in self.problems(path)
+        (path / "index.json").write_bytes(text.encode().replace(b'"count"', b'"c\x80unt"'))
+        assert "index.json is damaged" in self.problems(path)
 
     def test_a_truncated_and_a_missing_file(self, path):
         file = path / "8x12/shard-00001.safetensors"
@@ -244,6 +247,14 @@ class TestRefused:
             latents(path)[9]
         file.unlink()
         assert f"{file} cannot be read (No such file or directory)" in self.problems(path)
+
+    def test_options_of_the_vae_that_do_nothing_there(self):
+        assert not list(idle_options(VAEConfig(path="p", scale=2, precision="bf16")))
+        said = list(idle_options(VAEConfig(path="p", statistics_images=10, batch_size=2)))
+        assert said == [
+            "vae.statistics_images: 10 has no effect, prepared latents are encoded already",
+            "vae.batch_size: 2 has no effect, prepared latents are encoded already",
+        ]
 
     def test_mirroring_what_was_not_prepared_for_it(self, path):
         assert self.problems(path, flip=True).startswith("data.flip: ")

@@ -8,7 +8,8 @@ import pytest
 from diffgen import DiffGenPipeline
 from diffgen.lacon.load import load_aligner
 from tests.e2e.forked import Running
-from tests.lacon_runs import lines, tensors, tiny_run
+from tests.lacon_runs import tensors, tiny_run
+from tests.logs import curve
 
 QUICK = [
     *("--condition", "mask", "--train.images", "400", "--train.batch-size", "8"),
@@ -42,7 +43,7 @@ def work(tmp_path_factory) -> Path:
 
 def test_an_aligner_is_trained_beside_its_model_and_the_next_command_is_printed(work):
     out = work / "tiny/aligners/mask"
-    assert [line["images"] for line in lines(out)] == list(range(80, 401, 80))
+    assert [line["images"] for line in curve(out)] == list(range(80, 401, 80))
     assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {
         *("aligner", "checkpoints", "samples", "config.yaml", "metrics.jsonl"),
         *("origin.json", "r2.json", "r2.png"),
@@ -67,8 +68,8 @@ def test_two_processes_reach_the_weights_of_one(work, tmp_path):
     run = started(work, *more, world=2)
     assert run.codes == [0, 0], run.said
     assert run.said[1] == ""
-    assert {line["processes"] for line in lines(tmp_path / "two")} == {2}
+    assert {line["processes"] for line in curve(tmp_path / "two")} == {2}
     one = work / "tiny/aligners/mask"
     assert apart(tmp_path / "two", one) < 1e-3  # in steps of 0.02, whose signs rounding may turn
-    for a, b in zip(lines(one), lines(tmp_path / "two"), strict=True):
+    for a, b in zip(curve(one), curve(tmp_path / "two"), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from diffgen.group import GONE
+from tests.e2e.faults import OUT, TRAIN, Undisturbed, newest
 from tests.e2e.forked import ROOT, Running
 from tests.prepared import MIXED_SIZES, content, pictures
 
@@ -82,7 +84,32 @@ def test_two_processes_of_which_one_is_killed_end_and_go_on(whole, tmp_path, vae
     run.signal(signal.SIGKILL, rank=1)
     codes = run.codes
     assert codes[1] == -signal.SIGKILL
-    assert codes[0] not in (0, None)
+    assert codes[0] == 2
+    assert run.said[0].endswith(f": {GONE}")
     assert not (out / "index.json").exists()
     finished("out", tmp_path, vae_folder, world=2)
     assert content(out) == content(whole)
+
+
+def test_latents_cut_short_under_a_training_are_mended_and_it_ends_as_if_undisturbed(
+    tmp_path, vae_folder
+):
+    latents = finished("latents", tmp_path, vae_folder)
+    data = ("--data.kind", "latents", "--data.path", str(latents), "--model.patch-size", "2")
+    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
+    undisturbed.mkdir()
+    stopped.mkdir()
+    whole = Undisturbed.run((*TRAIN, *data, "--report.num-images", "0", "--out", OUT), undisturbed)
+    run = whole.started(stopped)
+    run.until(lambda: newest(stopped))
+    run.signal(signal.SIGTERM)
+    assert run.codes == [143]
+    assert 0 < newest(stopped) < 768
+    shard = latents / "8x8/shard-00005.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    run = whole.started(stopped)
+    assert run.codes == [2]
+    assert f"data.path: {shard} is damaged (" in run.said[0]
+    assert "run the same diffgen prepare command again, it mends the folder" in run.said[0]
+    finished("latents", tmp_path, vae_folder)
+    assert f"resuming {OUT} at " in whole.assert_again(stopped)

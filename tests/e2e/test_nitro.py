@@ -13,7 +13,8 @@ from diffgen.cli import launch, main
 from diffgen.commands.nitro import command
 from diffgen.config.command_line import load
 from diffgen.config.nitro import NitroConfig
-from tests.lacon_runs import lines, tiny_run
+from tests.lacon_runs import tiny_run
+from tests.logs import curve
 from tests.nitro.runs import assert_same, newest, nitro, scores
 
 # diffusers hands a tensor to numpy the old way.
@@ -48,10 +49,10 @@ def test_the_folder_is_a_run_of_two_stages_with_its_scores(work, student):
         *("images-000000024.png", "images-000000048.png")
     ]
     assert len(list((student / "regression/samples").iterdir())) == 2
-    assert [line["images"] for line in lines(student / "regression")] == [16, 32]
+    assert [line["images"] for line in curve(student / "regression")] == [16, 32]
     kinds = [f"{what} {kind}" for kind in ("global", "local", "local_unconditional")
              for what in ("heads", "gap")]  # fmt: skip
-    for line, images in zip(lines(student), (24, 48), strict=True):
+    for line, images in zip(curve(student), (24, 48), strict=True):
         assert line["images"] == images
         assert sorted(line["losses"]) == sorted(kinds)
     told = scores(student)
@@ -122,7 +123,7 @@ def test_a_student_can_take_over_pairs_and_regression(work, student, tmp_path, c
     nitro(work / "tiny", "--out", str(other), "--reuse", str(student), *more)
     said = f"{student} has a regression of other settings; its pairs are taken over"
     assert said in capsys.readouterr().out
-    assert [line["images"] for line in lines(other / "regression")] == [16, 32, 48]
+    assert [line["images"] for line in curve(other / "regression")] == [16, 32, 48]
     assert (other / name).stat().st_ino == (student / name).stat().st_ino
     assert {file: file.read_bytes() for file in before} == before
 
@@ -156,7 +157,7 @@ def test_of_a_regression_for_other_times_the_pairs_alone_are_taken_over(
     for out, given in ((one, ("--steps", "1")), (other, ("--reuse", str(one), *more))):
         nitro(work / "tiny", "--out", str(out), "--steps", "1", *given)
     assert f"{one} has a regression of other settings" in capsys.readouterr().out
-    assert len(lines(other / "regression")) == 2
+    assert len(curve(other / "regression")) == 2
     pairs, weights = "pairs/00000000-00000063.safetensors", "regression/metrics.jsonl"
     assert (one / pairs).stat().st_ino == (other / pairs).stat().st_ino
     assert (one / weights).stat().st_ino != (other / weights).stat().st_ino
@@ -263,7 +264,7 @@ def test_heads_of_every_type_tell_the_students_images_apart_in_a_narrow_pool(
     out = tmp_path / "narrow"
     more = ("--heads.channels", "8", "--reuse", str(student))
     nitro(work / "tiny", "--out", str(out), *more)
-    for line in lines(out):
+    for line in curve(out):
         assert all(line["losses"][name] for name in line["losses"] if name.startswith("gap"))
 
 

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.e2e.forked import ROOT, Running
-from tests.lacon_runs import lines, tiny_run
+from tests.lacon_runs import tiny_run
+from tests.logs import curve
 from tests.nitro.runs import QUICK, newest, scores
 
 SCRIPT = """
@@ -70,8 +71,8 @@ def test_two_processes_train_one_pool_and_nearly_the_student_of_one(work):
     one = distilled(work, "one", 1)
     two = distilled(work, "two", 2, "--train.accumulation", "2")
     for stage in ("", "regression"):
-        assert {line["processes"] for line in lines(one / stage)} == {1}
-        assert {line["processes"] for line in lines(two / stage)} == {2}
+        assert {line["processes"] for line in curve(one / stage)} == {1}
+        assert {line["processes"] for line in curve(two / stage)} == {2}
     mine, theirs = (torch.load(work / f"heads-{rank}.pt", weights_only=True) for rank in (0, 1))
     assert apart(mine, theirs) == 0
     assert apart(mine, load_file(newest(two) / "heads.safetensors")) == 0
@@ -103,6 +104,6 @@ def test_torchrun_itself(work):
         argv, cwd=work, capture_output=True, text=True, env=environment, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert {line["processes"] for line in lines(work / "run")} == {2}
+    assert {line["processes"] for line in curve(work / "run")} == {2}
     files = [newest(run) / "heads.safetensors" for run in (two, work / "run")]
     assert apart(*map(load_file, files)) == 0

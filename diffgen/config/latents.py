@@ -25,6 +25,9 @@ class LatentsConfig(Section):
     """Folder of latents, the --out of diffgen prepare. Needed with kind latents."""
     flip: bool | None = None
     """Mirror half of the training images left to right; none: where they were prepared for it."""
+    crop: Crop | None = None
+    """How the images were fitted to their size when they were prepared; another way is refused.
+    none: it may be any."""
     subset: Subset | None = None
     """Keep the images START:STOP of those there are, counted from 0; either end may be left out."""
     subset_seed: int | None = Field(default=None, ge=0)
@@ -41,14 +44,9 @@ class LatentsConfig(Section):
         return self.index.size
 
     @property
-    def crop(self) -> Crop:
-        """How the images were fitted to the size."""
-        return self.index.crop
-
-    @property
     def mixed_sizes(self) -> bool:
         """True where images of a batch may differ in size."""
-        return self.crop in ("none", "mixed")
+        return self.index.crop in ("none", "mixed")
 
     @property
     def flips(self) -> bool:
@@ -64,6 +62,11 @@ class LatentsConfig(Section):
             yield (
                 f"data.flip: {self.path} holds no mirrored latents; prepare them with --data.flip, "
                 "or leave it out"
+            )
+        if self.crop not in (None, index.crop):
+            yield (
+                f"data.crop: {self.crop}, but the latents in {self.path} were prepared with "
+                f"{index.crop}"
             )
         wrong = [fault for shard in index.shards if (fault := _fault(self.path, shard))]
         if wrong:

@@ -13,7 +13,7 @@ from diffgen.config.base import Section, Size, default_kind, indivisible, parse_
 from diffgen.config.data import DataConfig, ShapesConfig
 from diffgen.config.ema import EMAConfig, PowerEMAConfig
 from diffgen.config.guidance import AutoGuidanceConfig
-from diffgen.config.latents import LatentsConfig
+from diffgen.config.latents import LatentsConfig, idle_options
 from diffgen.config.loop import ModelLoopConfig
 from diffgen.config.model import DiTConfig, attention_problems
 from diffgen.config.optimizer import MuonConfig, OptimizerConfig, ScheduleConfig
@@ -143,6 +143,8 @@ class TrainConfig(Section):
         yield from unwritable("out", self.out)
         if self.vae is not None:
             yield from self.vae.problems()
+            if isinstance(self.data, LatentsConfig):
+                yield from idle_options(self.vae)
             yield from device_problems(self.device, "vae.precision", self.vae.precision == "bf16")
         try:
             latent = self._latent_format()

@@ -51,6 +51,14 @@ def unpack(packed: Packed) -> list[Tensor]:
     return [torch.as_strided(packed.flat, *place) for place in packed.places]
 
 
+class _Death(BaseException):
+    """A worker's; no ``Exception``, into which torch looks, waiting for what the dead may hold."""
+
+    def __init__(self, worker: BaseProcess) -> None:
+        super().__init__()
+        self.worker = worker
+
+
 class Watched:
     """The batches of a loader, while its workers live.
 
@@ -89,6 +97,8 @@ class Watched:
                             self._check()
                             raise
                     yield batch
+            except _Death as death:
+                raise UserError(self._told(death.worker)) from None
             finally:
                 if any(worker.exitcode for worker in self.workers):
                     self._abandon()
@@ -103,7 +113,7 @@ class Watched:
             return  # an error would be lost there; the end of the others brings it up again
         if signum:
             signal.signal(signum, signal.SIG_DFL)  # another death is no more news
-        raise UserError(self._told(self.dead))
+        raise _Death(self.dead)
 
     def _ended(self) -> list[Any]:
         """Sentinels of workers that end within a second.

@@ -33,7 +33,8 @@ FREE_IN_TRAIN = (
 class RunFolder:
     """``runs/NAME/``: config.yaml, metrics.jsonl, samples/, checkpoints/, pipeline/.
 
-    A run on latents also keeps its autoencoder, vae/, and their normalisation, latents.json.
+    A run on latents also keeps its autoencoder, vae/, their normalisation, latents.json, and of
+    prepared ones a digest, latents-source.json.
     """
 
     def __init__(self, path: Path) -> None:

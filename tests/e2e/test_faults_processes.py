@@ -42,6 +42,8 @@ def test_a_worker_that_is_killed(with_a_worker, tmp_path):
     (told,) = running.said[0].splitlines()
     assert told.startswith(f"diffgen train: train.workers: process {worker}, which reads the data")
     assert "SIGKILL: the system may have run out of memory" in told
+    assert "fewer workers or a smaller train.batch_size need less" in told
+    assert told.endswith("; the same command goes on from the last checkpoint")
     saved = newest(tmp_path)
     assert 128 <= saved < 768
     assert f"resuming {OUT} at {saved} images" in with_a_worker.assert_again(tmp_path)

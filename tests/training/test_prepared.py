@@ -14,6 +14,7 @@ from diffgen import DiffGenPipeline
 from diffgen.cli import main
 from diffgen.commands.train import train
 from diffgen.config.latent_index import read_index
+from diffgen.config.latents import LatentsConfig
 from diffgen.config.train import TrainConfig
 from diffgen.errors import UserError
 from tests.prepared import MIXED_SIZES, SHAPES, made, pictures
@@ -253,3 +254,10 @@ def test_a_model_of_another_normalisation_is_no_start_unless_it_is_taken_over(
     assert forms[0] == forms[1]
     said = refusal(tmp_path / "alone", data, taken)
     assert said == "vae.normalise: init takes that of a model of latents; give one with --init"
+
+
+def test_a_recipe_that_states_the_crop_takes_latents_of_that_crop_alone(tmp_path, vae_folder):
+    path = made(tmp_path, vae_folder)
+    assert list(LatentsConfig(path=path, crop="center").problems()) == []
+    [told] = LatentsConfig(path=path, crop="mixed").problems()
+    assert told == f"data.crop: mixed, but the latents in {path} were prepared with center"

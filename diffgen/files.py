@@ -167,6 +167,15 @@ def locked(folder: Path, name: str = ".lock", wait: bool = False) -> Iterator[No
         yield
 
 
+def sha256(file: Path) -> str:
+    """Of a file's content."""
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def weight_files(folder: Path) -> list[Path]:
     """Everything below ``folder`` that may hold weights, sorted; .bin as old diffusers wrote."""
     return sorted(path for kind in ("*.safetensors", "*.bin") for path in folder.rglob(kind))

@@ -92,6 +92,7 @@ def encode_missing(work: Preparation, shards: Sequence[Shard], group: Group) -> 
         if todo:
             with group.together():
                 if group.main:
+                    work.folder.tell_damaged([shard.file for shard in todo])
                     work.folder.reopen()
             for some in group.everyones(encode_shared(work, todo, shards, group)):
                 notes |= some

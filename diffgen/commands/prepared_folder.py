@@ -1,11 +1,14 @@
 """The folder ``prepare`` fills: ``settings.json`` comes first, ``index.json`` last."""
 
 import json
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKL
+from tqdm import tqdm
 
 from diffgen.config.latent_index import INDEX, SETTINGS, LatentIndex
 from diffgen.config.stored import read_json
@@ -39,6 +42,11 @@ class PreparedFolder:
             write_json(file, here)
         if self._kept_vae() != (weights, _described(json.loads(vae.to_json_string()))):
             write_folder(self.path / "vae", vae.save_pretrained)
+
+    def tell_damaged(self, shards: Sequence[str]) -> None:
+        """Name those of ``shards``, which are to be encoded again, that had been finished."""
+        for shard in filter(self.has, shards):
+            tqdm.write(f"{self.path / shard} is not whole: it is encoded again", file=sys.stderr)
 
     def reopen(self) -> None:
         """Something is missing or damaged: the folder is not whole until ``close``."""

@@ -147,16 +147,25 @@ def _evaluations(run: Path) -> Iterator[Facts]:
 def _prepared(folder: Path, held: bool) -> Facts:
     """A folder of latents: every shard that is finished has a note beside it."""
     whole = (folder / "index.json").exists()
-    notes = [found for file in folder.glob("*/shard-*.json") if (found := _read(file))]
-    counts = [found.get("entry", {}).get("count", 0) for found in notes]
+    read = (_read(file) or {} for file in folder.glob("*/shard-*.json"))
+    notes = [note for note in read if "entry" in note]
+    counts = [found["entry"]["count"] for found in notes]
     skipped = sum(len(found.get("skipped", {})) for found in notes)
+    damaged = sorted(e["file"] for found in notes if not _whole(folder, e := found["entry"]))
     of = ((_read(folder / "settings.json") or {}).get("images") or {}).get("count")
     return {
         "state": "running" if held else "finished" if whole else "stopped",
         "images": {"seen": sum(counts), "skipped": skipped, "total": of},
         "shards": len(counts),
+        "damaged": damaged,
         "last_line_age": min((_age(file) or 0 for file in folder.rglob("shard-*")), default=None),
     }
+
+
+def _whole(folder: Path, entry: Facts) -> bool:
+    """The file of latents is there and as long as it was written."""
+    file = folder / entry["file"]
+    return file.is_file() and file.stat().st_size == entry["bytes"]
 
 
 def _read(file: Path) -> Facts | None:

@@ -27,6 +27,8 @@ def _prepared(found: Facts) -> Iterator[tuple[str, str]]:
     of = f" of {images['total']:,}" if images["total"] else ""
     damaged = f", {images['skipped']:,} damaged left out" if images["skipped"] else ""
     yield "images", f"{images['seen']:,}{of} encoded, in {_many(found['shards'], 'file')}{damaged}"
+    for file in found["damaged"]:
+        yield "damaged", f"{file}: missing or cut short; the same prepare command mends it"
     if found["last_line_age"] is not None:
         yield "last written", f"{duration(found['last_line_age'])} ago"
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffgen.config.latent_index import ShardEntry, Statistics
 from diffgen.data.prepared_plan import Shard
-from diffgen.files import write_file, write_json
+from diffgen.files import sha256, write_file, write_json
 
 MOMENTS, LABEL, INDEX, CROP = "moments", "label", "index", "crop"
 
@@ -104,7 +104,7 @@ def write_shard(
     entry = ShardEntry(
         file=name,
         bytes=file.stat().st_size,
-        sha256=file_digest(file),
+        sha256=sha256(file),
         count=len(moments),
         height=moments.shape[-2],
         width=moments.shape[-1],
@@ -126,7 +126,7 @@ def finished(folder: Path, shard: Shard) -> Note | None:
         note = Note(entry=there.entry, sums=there.sums, skipped=there.skipped)
         if there.sealed != note.seal or note.entry.file != shard.file:
             return None
-        if file.stat().st_size != note.entry.bytes or file_digest(file) != note.entry.sha256:
+        if file.stat().st_size != note.entry.bytes or sha256(file) != note.entry.sha256:
             return None
         with safe_open(file, framework="pt") as stored:
             numbers = [*stored.get_tensor(INDEX).tolist(), *note.skipped]
@@ -138,12 +138,3 @@ def finished(folder: Path, shard: Shard) -> Note | None:
 def note_place(folder: Path, name: str) -> Path:
     """Where the note of the shard ``name`` lies."""
     return (folder / name).with_suffix(".json")
-
-
-def file_digest(file: Path) -> str:
-    """SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while block := content.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

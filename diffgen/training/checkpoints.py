@@ -3,7 +3,6 @@
 ``checkpoints/images-000012800/`` carries a manifest of its files, so that a damaged one is known.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.errors import UserError
-from diffgen.files import set_aside, write_folder
+from diffgen.files import set_aside, sha256, write_folder
 
 NAME = re.compile(r"images-(\d+)")
 MANIFEST = "manifest.json"
@@ -139,15 +138,6 @@ def damage(checkpoint: Path, contents: bool = True) -> str | None:
     except (ValueError, AttributeError, KeyError, TypeError):
         return f"{MANIFEST} is damaged"
     return None
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def seen_of(checkpoint: Path) -> int:

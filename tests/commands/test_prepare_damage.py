@@ -80,12 +80,17 @@ def gone(file):
     "name",
     [SECOND, "8x12/shard-00001.json", f"vae/{WEIGHTS}", "vae/config.json", "index.json"],
 )
-def test_the_same_command_again_mends_what_is_damaged(copy, whole, vae_folder, damage, name):
+def test_the_same_command_again_mends_what_is_damaged(
+    copy, whole, vae_folder, damage, name, capsys
+):
     before = stamps(copy)
     damage(copy / name)
     if name == SECOND and damage in (truncated, gone):
         assert name in "".join(LatentsConfig(path=copy).problems())
+    capsys.readouterr()
     prepare(settings(copy, vae_folder))
+    told = f"{copy / SECOND} is not whole: it is encoded again" in capsys.readouterr().err
+    assert told == (name == SECOND or (name.endswith("1.json") and damage is not gone))
     assert content(copy) == content(whole)
     other = str(copy / "8x12/shard-00000.safetensors")
     assert stamps(copy)[other] == before[other]

@@ -227,11 +227,20 @@ def test_prepared_latents_are_counted(vae_folder, tmp_path, told):
     said = told(out)
     assert said.startswith(f"{out}: prepare, finished")
     assert line(said, "images") == "7 of 7 encoded, in 2 files"
+    shard = next(out.glob("*/shard-00001.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert line(told(out), "damaged").startswith(f"{shard.relative_to(out)}: missing or cut short")
     (out / "index.json").unlink()  # as a kill leaves it
     next(out.glob("*/shard-00001.json")).unlink()
     said = told(out)
     assert said.startswith(f"{out}: prepare, stopped")
     assert line(said, "images") == "4 of 7 encoded, in 1 file"
+
+
+def test_a_slope_is_no_scatter():
+    falling = trend([0.7 * 0.8**n for n in range(8)])
+    assert falling["trend"] == "falling"
+    assert trend([0.5, 0.3, 0.6, 0.2, 0.5, 0.4, 0.6, 0.3])["trend"] == "level"
 
 
 def test_the_trend_of_a_loss_needs_more_than_its_scatter():

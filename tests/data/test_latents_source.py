@@ -221,7 +221,8 @@ class TestRefused:
 
     def test_a_whole_folder_has_no_problem(self, path):
         assert self.problems(path) == ""
-        assert (LatentsConfig(path=path).size, LatentsConfig(path=path).crop) == ("16x24", "center")
+        config = LatentsConfig(path=path)
+        assert (config.size, config.index.crop) == ("16x24", "center")
 
     def test_no_folder_no_index_or_an_unfinished_one(self, path, tmp_path):
         assert "is not a folder" in self.problems(tmp_path / "none")

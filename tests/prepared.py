@@ -4,11 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from diffgen.commands.prepare import prepare
 from diffgen.config.prepare import PrepareConfig
+from diffgen.errors import UserError
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+SECOND = "8x12/shard-00001.safetensors"
+"""A file of the folder that ``made`` makes of ``SHAPES``."""
 SHAPES = {"kind": "shapes", "size": "16x24", "subset": ":20"}
 MIXED_SIZES = [(32, 16), (16, 32), (40, 40), (9, 60), (16, 32), (24, 24), (33, 17), (50, 20)]
 """Height x width of pictures; as latents for an area of 24x24 they come to fewer sizes."""
@@ -49,3 +54,10 @@ def content(folder: Path) -> dict[str, bytes]:
     """Every file of a folder but the lock."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def refusal(config: PrepareConfig) -> str:
+    """What ``prepare`` says when it refuses."""
+    with pytest.raises(UserError) as caught:
+        prepare(config)
+    return str(caught.value)

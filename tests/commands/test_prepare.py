@@ -13,31 +13,10 @@ from diffgen.commands.prepare import prepare
 from diffgen.config.latent_index import read_index
 from diffgen.config.latents import LatentsConfig
 from diffgen.data.latents import Latents
-from diffgen.errors import UserError
 from diffgen.files import locked
 from diffgen.models.vae import load_vae, vae_digest
 from diffgen.signals import Interrupted
-from tests.prepared import content, made, pictures, settings
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-SECOND = "8x12/shard-00001.safetensors"
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, vae_folder):
-    """20 scenes in three files; not to be changed."""
-    return made(tmp_path_factory.mktemp("prepared") / "whole", vae_folder)
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "copy")
-
-
-def refusal(config) -> str:
-    with pytest.raises(UserError) as caught:
-        prepare(config)
-    return str(caught.value)
+from tests.prepared import SECOND, WEIGHTS, content, made, pictures, refusal, settings
 
 
 def test_the_index_counts_and_describes_what_is_there(whole, vae_folder):

@@ -1,6 +1,5 @@
 """``prepare`` again after a kill, damaged files of its own, and damaged images."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,7 @@ from diffgen.config.latents import LatentsConfig
 from diffgen.data.folder import Folder
 from diffgen.data.latents import Latents
 from diffgen.errors import UserError
-from tests.prepared import content, made, pictures, settings
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-SECOND = "8x12/shard-00001.safetensors"
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, vae_folder):
-    """20 scenes in three files; not to be changed."""
-    return made(tmp_path_factory.mktemp("prepared") / "whole", vae_folder)
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "copy")
-
-
-def refusal(config) -> str:
-    with pytest.raises(UserError) as caught:
-        prepare(config)
-    return str(caught.value)
+from tests.prepared import SECOND, WEIGHTS, content, made, pictures, refusal, settings
 
 
 def stamps(folder) -> dict[str, tuple[int, int]]:

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-import diffgen.commands.train as command
 from diffgen import DiffGenPipeline
 from diffgen.cli import launch
 from diffgen.config.command_line import load
@@ -16,6 +15,8 @@ from diffgen.config.process import DDPMConfig, MinSNRWeighting
 from diffgen.config.train import TrainConfig
 
 # diffusers hands a tensor to numpy the old way.
+from tests.trainings import killed_at_a_preview
+
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 RECIPE = """
@@ -28,10 +29,6 @@ schedule: {warmup_images: 32}
 sampling: {scheduler: ddpm, steps: 2, batch_size: 16}
 report: {num_images: 8, sizes: [16x16]}
 """
-
-
-class Killed(BaseException):
-    """As sudden as a signal."""
 
 
 def train(*argv: str) -> None:
@@ -80,17 +77,8 @@ def test_the_run_folder_is_one_of_a_ddpm_model():
 
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(monkeypatch):
     """Killed at image 72: past a checkpoint (64), in the middle of a line of the log."""
-    draw_preview = command.draw_preview
-
-    def kill(pipe, sampling, target):
-        draw_preview(pipe, sampling, target)
-        if "72" in target.name:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "draw_preview", kill)
-        with pytest.raises(Killed):
-            train("--out", "killed")
+    with killed_at_a_preview(monkeypatch, 72):
+        train("--out", "killed")
     assert curve("killed")[-1][0] == 72
     train("--out", "killed", "--report.num-images", "0")
     assert curve("killed") == curve("run")

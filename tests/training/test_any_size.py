@@ -7,7 +7,7 @@ from PIL import Image
 from diffgen import DiffGenPipeline, DiT
 from diffgen.commands.train import train
 from tests.logs import curve
-from tests.training.test_loop import settings, tensors
+from tests.trainings import settings, tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

@@ -5,17 +5,17 @@ import json
 import pytest
 import timm
 import torch
+from accelerate.state import AcceleratorState
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-import diffgen.commands.train as command
 from diffgen.commands.train import train
 from diffgen.config.ema import ConstantEMAConfig, PowerEMAConfig
 from diffgen.errors import UserError
 from diffgen.training.checkpoints import Checkpoints, seen_of
 from diffgen.training.ema import EMA, constant_decay, gamma_of_width, power_decay
 from tests.logs import curve
-from tests.training.test_loop import Killed, newest, settings
+from tests.trainings import killed_at_a_preview, newest, settings
 
 # diffusers hands a tensor to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -69,17 +69,8 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(name, encoder, tmp
         return settings(tmp_path / out, **changes)
 
     train(config("whole"))
-    draw_preview = command.draw_preview
-
-    def kill(pipe, sampling, target):
-        draw_preview(pipe, sampling, target)
-        if "72" in target.name:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "draw_preview", kill)
-        with pytest.raises(Killed):
-            train(config("run"))
+    with killed_at_a_preview(monkeypatch, 72):
+        train(config("run"))
     assert seen_of(newest(tmp_path / "run")) < 72
     train(config("run"))
     assert_equal(tmp_path / "run", tmp_path / "whole")
@@ -191,7 +182,15 @@ def test_what_does_not_go_together_is_told(tmp_path):
         settings(tmp_path, ema={"kind": "power", "widths": (0.1, 0.10000001)})
 
 
-def test_a_launcher_that_would_compile_the_whole_model_is_refused(tmp_path, monkeypatch):
+@pytest.fixture
+def anew():
+    """Accelerate reads its environment once for all trainings of a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_launcher_that_would_compile_the_whole_model_is_refused(tmp_path, monkeypatch, anew):
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
     with pytest.raises(UserError, match=r"asks for a dynamo_backend.*--train.compile"):
         train(settings(tmp_path))

@@ -13,7 +13,7 @@ from diffgen.config.model import DiTConfig
 from diffgen.config.train import TrainConfig
 from diffgen.errors import UserError
 from diffgen.training.trainable import choose_trainable
-from tests.training.test_loop import newest, settings
+from tests.trainings import newest, settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

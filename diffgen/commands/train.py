@@ -1,8 +1,7 @@
 """``train``: from a configuration to a run folder with a pipeline, pictures and scores."""
 
-import copy
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import torch
@@ -14,8 +13,8 @@ from diffgen.commands.export import Exporter
 from diffgen.commands.left_out import tell_left_out
 from diffgen.commands.measures import open_measures
 from diffgen.commands.report import draw_report
+from diffgen.commands.train_model import build_models, open_alignment
 from diffgen.config.base import parse_size, token_grid
-from diffgen.config.model import Attention
 from diffgen.config.positions import RPE2DConfig
 from diffgen.config.train import TrainConfig
 from diffgen.data.budget import cut_to_budget
@@ -28,24 +27,19 @@ from diffgen.device import chosen_device, on_cpu
 from diffgen.errors import SharedError, UserError
 from diffgen.files import locked
 from diffgen.group import Group
-from diffgen.models.attention import chosen_backend
-from diffgen.models.compiled import compile_blocks
 from diffgen.models.dit import DiT
 from diffgen.processes import build_process
 from diffgen.sampling.preview import draw_preview
 from diffgen.signals import Interrupted
-from diffgen.training.align import Alignment, attach_projector, load_encoder
 from diffgen.training.checkpoint import TrainingState
 from diffgen.training.checkpoints import Checkpoints
-from diffgen.training.initialise import adopt_weights, moved_positions
 from diffgen.training.latents import Encoder, open_encoder
-from diffgen.training.loop import Hooks, Loop
+from diffgen.training.loop import Hooks, Loop, Measure
 from diffgen.training.run_folder import RunFolder
 from diffgen.training.sharding import shard
 from diffgen.training.step import Objective
-from diffgen.training.throughput import open_throughput
+from diffgen.training.throughput import Throughput, open_throughput
 from diffgen.training.trackers import check_trackers, start_trackers
-from diffgen.training.trainable import choose_trainable
 
 
 def train(config: TrainConfig) -> None:
@@ -88,16 +82,7 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
     with group.together():
         set_seed(config.seed)
         objective = build_objective(config, num_classes, accelerator.device, encode)
-        model = DiT.build(
-            config.model,
-            num_classes=num_classes,
-            in_channels=shape[0],
-            sample_size=shape[1:],
-            learned_variance=config.process.learned_variance,
-        )
-        averaged = copy.deepcopy(model).to(accelerator.device)
-        averaged.attention = "auto"  # it draws in fp32, which varlen cannot
-        begin_model(config, model, accelerator, folder)
+        model, averaged = build_models(config, num_classes, shape, accelerator, folder)
         alignment = open_alignment(config, objective, model)
     names = images.class_names
     state = begin_training(config, model, accelerator, group, folder, names, data.count)
@@ -108,19 +93,9 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
             start_trackers(config, accelerator, state.seen)
     if state.seen:  # a kill may have come between the checkpoint and its snapshot
         on_main(exporter.snapshot, state, group)
-    measures = open_measures(
-        config, group, objective, exporter, averaged, names, size_limits(config, token)
-    )
+    limits = size_limits(config, token)
+    measures = open_measures(config, group, objective, exporter, averaged, names, limits)
     throughput = open_throughput(config, averaged, accelerator.device, group.world)
-
-    def preview(state: TrainingState) -> None:
-        pipe = exporter.pipeline(averaged, state.ema.preview.weights)
-        draw_preview(pipe, config.sampling, folder.samples / f"images-{state.seen:09d}.png")
-
-    def checkpoint(state: TrainingState) -> None:
-        exporter.snapshot(state)
-        exporter.save(averaged, state.ema.preview.weights)
-
     Loop(
         settings=config.train,
         accelerator=accelerator,
@@ -130,7 +105,7 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
         objective=alignment or objective,
         state=state,
         folder=folder,
-        hooks=Hooks(preview, checkpoint, measures, throughput.facts),
+        hooks=build_hooks(exporter, averaged, measures, throughput),
         parts=alignment.parts if alignment else dict,
         cut=lambda batch: cut_to_budget(batch, side, config.train.token_budget),
         remedy="lower --optimizer rates in a new --out, with --init, may help",
@@ -142,6 +117,23 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
         except Interrupted as stop:
             left = "the training is finished, the same command draws and scores its pictures"
             raise Interrupted(stop.signum, left) from None
+
+
+def build_hooks(
+    exporter: Exporter, averaged: DiT, measures: Sequence[Measure], throughput: Throughput
+) -> Hooks:
+    """What happens beside the training, with the weights of its average in ``averaged``."""
+    samples, drawn = exporter.folder.samples, exporter.config.sampling
+
+    def preview(state: TrainingState) -> None:
+        pipe = exporter.pipeline(averaged, state.ema.preview.weights)
+        draw_preview(pipe, drawn, samples / f"images-{state.seen:09d}.png")
+
+    def checkpoint(state: TrainingState) -> None:
+        exporter.snapshot(state)
+        exporter.save(averaged, state.ema.preview.weights)
+
+    return Hooks(preview, checkpoint, measures, throughput.facts)
 
 
 def on_main(action: Callable[[TrainingState], object], state: TrainingState, group: Group) -> None:
@@ -182,14 +174,6 @@ def build_objective(
         route=config.train.route,
         depth=model.depth,
     )
-
-
-def tell_attention(asked: Attention, packed: bool, accelerator: Accelerator) -> None:
-    """Print the backend that will compute, where there was something to choose."""
-    cuda, half = accelerator.device.type == "cuda", accelerator.mixed_precision == "bf16"
-    backend = chosen_backend(asked, packed, cuda, half)
-    if cuda or asked != "auto":
-        accelerator.print(f"attention: {backend}")
 
 
 def build_accelerator(config: TrainConfig) -> Accelerator:
@@ -246,44 +230,3 @@ def begin_training(
     with group.together():
         tell_resumed(state, accelerator, folder)
     return state
-
-
-def open_alignment(config: TrainConfig, objective: Objective, model: DiT) -> Alignment | None:
-    """What aligns ``model``, which gets a projector; None: nothing does.
-
-    Raises:
-        UserError: the encoder cannot be had, or gives no features of patches.
-    """
-    if config.align is None:
-        return None
-    encoder, features = load_encoder(config.align, model.device)
-    attach_projector(model, config.align, features, config.seed)
-    return Alignment(objective, model, encoder, config.align)
-
-
-def begin_model(
-    config: TrainConfig, model: DiT, accelerator: Accelerator, folder: RunFolder
-) -> None:
-    """Give a new run the weights it starts from; choose what is trained, and how it computes."""
-    model.to(accelerator.device)
-    packed = config.data.mixed_sizes and config.train.mixed == "packed"
-    tell_attention(model.attention, packed, accelerator)
-    fresh: list[str] = []
-    if config.init and Checkpoints(folder.path).newest() is None:
-        adopted = adopt_weights(model, config.init)
-        accelerator.print(f"took {adopted.taken} tensors from {config.init}")
-        fresh = adopted.reinitialised
-        for name in fresh:
-            accelerator.print(f"  started afresh: {name}")
-        for name in adopted.unused:
-            accelerator.print(f"  left behind: {name}")
-        grid = token_grid(model.config.sample_size, model.config.patch_size)
-        for line in moved_positions(config.model.position, grid, config.init):
-            accelerator.print(f"  {line}")
-    share = choose_trainable(model, config.train.trainable, fresh)
-    if config.train.trainable:
-        accelerator.print(f"training {share:.2%} of the parameters")
-    if config.train.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
-    if config.train.compile:
-        compile_blocks(model)

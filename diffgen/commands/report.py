@@ -69,27 +69,29 @@ def size_row(pipe: DiffGenPipeline, config: SamplingConfig, size: str) -> Row:
 def score(config: TrainConfig, folder: RunFolder, images: ImageSource | HubStream) -> None:
     """FID, precision, recall and class accuracy at the size of training, printed and saved.
 
-    Stored images are their own reference, as they were chosen and read for the training.
+    The reference is what the validation has; without any, stored images are their own, as they were
+    chosen and read for the training.
     """
     from diffgen.commands.evaluate import evaluate
 
-    if isinstance(images, Latents):
+    held_out = config.validation.pictures(config.data)
+    if held_out is None and isinstance(images, Latents):
         raise UserError(
             "prepared latents are no images to compare with; give eval/evaluate.py a --reference"
         )
-    if isinstance(images, HubStream):
+    if held_out is None and isinstance(images, HubStream):
         raise UserError("a stream has no held-out images; give eval/evaluate.py a --reference")
-    stored = images if isinstance(images, StoredImages) else None
+    stored = images if held_out is None and isinstance(images, StoredImages) else None
     sampling = config.sampling.model_dump()
     evaluate(
         EvaluateConfig(
             source=str(folder.path),
-            reference=data_name(config.data),
+            reference=held_out or data_name(config.data),
             size=config.data.size,
             num_images=config.report.num_images,
             seed=config.seed,
             device=config.device,
-            on_error=stored.config.on_error if stored else "raise",
+            on_error=getattr(config.data, "on_error", "raise"),
             **sampling,
         ),
         group=ALONE,

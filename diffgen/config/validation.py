@@ -71,6 +71,10 @@ class ValidationConfig(Section):
         if self.fid_every_images:
             yield from self._fid_problems(kind)
 
+    def pictures(self, data: DataConfig) -> str | None:
+        """Held-out pictures to score against, as an evaluation names them; None: none are given."""
+        return self.reference or (self.data if isinstance(data, FolderConfig) else None)
+
     def held_out(self, data: DataConfig) -> DataConfig:
         """Where the held-out images come from: read like ``data``, but whole and not augmented.
 

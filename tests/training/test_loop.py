@@ -272,3 +272,12 @@ def test_a_training_that_cannot_be_scored_still_ends_well(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "not scored: reference:" in said
     assert "python sample/generate.py" in said
+
+
+def test_the_report_scores_against_the_held_out_images(tmp_path):
+    trained, held_out = (coloured(tmp_path / name, "a", "b") for name in ("trained", "held"))
+    data = {"kind": "folder", "path": trained, "size": "16x16"}
+    asked = {"data": str(held_out), "every_images": 48, "images": 8, "bins": 2}
+    train(settings(tmp_path / "run", data=data, validation=asked, report={"num_images": 8}))
+    saved = json.loads((tmp_path / "run/evaluation-held-16x16.json").read_text())
+    assert saved["places"]["reference"] == str(held_out)

@@ -4,7 +4,6 @@ MFU is taken to what this device was measured to do at the beginning of the run,
 on its data sheet, which no matrix product reaches.
 """
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,11 @@ from diffgen.config.train import TrainConfig
 from diffgen.models.dit import DiT
 from diffgen.models.flops import Skipped, forward_macs, training_flops
 from diffgen.models.route import kept_count
+
+try:
+    import resource
+except ImportError:  # not on Windows, where the memory is not known
+    resource = None  # type: ignore[assignment]
 
 ROUNDS = 3
 """Timings of a product; the best counts, since other work only ever slows one down."""
@@ -42,7 +46,8 @@ class Throughput:
 
         ``images_per_second``: of all processes together.
         """
-        found = {"memory_gib": round(peak_memory(self.device) / 2**30, 3)}
+        memory = peak_memory(self.device)
+        found = {} if memory is None else {"memory_gib": round(memory / 2**30, 3)}
         if self.flops is not None and self.ceiling is not None:
             rate = images_per_second / self.world * self.flops
             found["tflops"] = float(f"{rate / 1e12:.4g}")
@@ -130,10 +135,12 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def peak_memory(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int | None:
     """The most memory this process has had so far [bytes]: of its GPU, as torch has dealt it out,
     or on a CPU resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if resource is None:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux tells KiB

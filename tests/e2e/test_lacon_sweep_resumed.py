@@ -15,7 +15,10 @@ from diffgen.pipeline import DiffGenPipeline
 from tests.e2e.forked import Running
 from tests.e2e.lacon_sweeps import FAST, argv, cell, make_run, save_aligner
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,10 @@ from diffgen.evidence import check_evidence
 from diffgen.metrics.memorisation import correlation
 from diffgen.training.run_folder import RunFolder
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 RECIPE = [
     *("--data.size", "16x16", "--model.depth", "1", "--model.hidden-size", "32"),

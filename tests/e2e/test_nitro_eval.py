@@ -20,7 +20,10 @@ from tests.e2e.refused import check_refused
 from tests.lacon_runs import tiny_run
 from tests.nitro.runs import QUICK
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 SHORT = [
     *QUICK,

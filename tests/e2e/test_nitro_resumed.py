@@ -21,7 +21,10 @@ from tests.lacon_runs import tiny_run
 from tests.nitro.runs import QUICK, assert_same, newest, nitro, scores
 
 # diffusers hands a tensor to numpy the old way.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 
 class Killed(BaseException):

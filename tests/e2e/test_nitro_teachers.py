@@ -19,7 +19,10 @@ from tests.logs import curve
 from tests.nitro.runs import nitro, scores
 
 # diffusers hands a tensor to numpy the old way.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 FEW = ("--train.images", "16", "--train.checkpoint-images", "16", "--steps", "2")
 ONCE = (*FEW, "--one-step", "0.5", "--regression.train.images", "16")

@@ -4,17 +4,14 @@ from collections.abc import Sequence
 
 from diffgen.commands.export import Exporter
 from diffgen.commands.periodic_fid import PeriodicFID
-from diffgen.config.latents import LatentsConfig
 from diffgen.config.train import TrainConfig
 from diffgen.config.validation import DRAWN
 from diffgen.data.fit import WHOLE, Limits
 from diffgen.data.hub import HubStream
-from diffgen.data.latents import Latents
 from diffgen.data.source import ImageSource, build_images
 from diffgen.group import Group
 from diffgen.models.dit import DiT
 from diffgen.training.checkpoint import TrainingState
-from diffgen.training.latents_fit import check_held_out
 from diffgen.training.loop import Measure
 from diffgen.training.step import Objective
 from diffgen.training.validation import open_validation
@@ -79,6 +76,4 @@ def open_held_out(config: TrainConfig, limits: Limits = WHOLE) -> ImageSource | 
         return None
     images = build_images(asked.held_out(config.data), "held_out", limits)
     assert not isinstance(images, HubStream)  # a held-out split is not streamed
-    if isinstance(images, Latents) and isinstance(config.data, LatentsConfig):
-        check_held_out(config.data.index, images.index, str(images.config.path))
     return images

@@ -34,16 +34,6 @@ def check_vae(index: LatentIndex, vae: AutoencoderKL, place: str) -> None:
         )
 
 
-def check_held_out(index: LatentIndex, held_out: LatentIndex, place: str) -> None:
-    """Raise UserError unless the ``held_out`` latents of ``place`` were made by the same VAE."""
-    one, other = index.vae, held_out.vae
-    if one.weights != other.weights:
-        raise UserError(
-            f"validation.data: the latents in {place} were prepared with {other.path} (weights "
-            f"{other.weights[:12]}), those to train on with {one.path} ({one.weights[:12]})"
-        )
-
-
 def check_init(init: str, form: LatentFormat, normalise: str) -> None:
     """Raise UserError unless the model ``init`` was trained on latents normalised like ``form``."""
     there = resolve(init, "init").latent

@@ -24,8 +24,8 @@ except ImportError:  # not on Windows, where the memory is not known
 
 ROUNDS = 3
 """Timings of a product; the best counts, since other work only ever slows one down."""
-CPU_FLOPS, CUDA_SECONDS = 1e9, 0.02
-"""The size of a timing: on a CPU about 20 ms, on a GPU so long that its clock has settled."""
+CPU_FLOPS, CUDA_SECONDS = 2e8, 0.02
+"""The size of a timing: on a CPU milliseconds, on a GPU so long that its clock has settled."""
 MOST_REPEATS = 1000
 
 

@@ -191,20 +191,13 @@ def test_another_vae_is_refused_and_both_are_named(
     run(tmp_path / "run", stored(latents), {"path": str(vae_folder)}, train={"images": 8})
 
 
-def test_held_out_latents_are_measured_on_and_must_be_of_the_same_vae(
-    tmp_path, latents, vae_folder, other_vae
-):
+def test_held_out_latents_are_measured_on(tmp_path, latents, vae_folder):
     held_out = {**SHAPES, "subset": "20:36"}
     same = made(tmp_path / "same", vae_folder, held_out)
     ask = {"every_images": 24, "images": 16, "bins": 4}
     out = run(tmp_path / "run", stored(latents), validation={**ask, "data": str(same)})
     lines = (out / "validation.jsonl").read_text().splitlines()
     assert [json.loads(line)["images"] for line in lines] == [24, 48]
-    other = made(tmp_path / "other", other_vae, held_out)
-    said = refusal(tmp_path / "no", stored(latents), validation={**ask, "data": str(other)})
-    assert said.startswith(
-        f"validation.data: the latents in {other} were prepared with {other_vae}"
-    )
 
 
 def test_latents_of_another_vae_under_a_resumed_run_are_refused(

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from diffgen.cli import main
+
 
 @pytest.fixture(scope="session")
 def make_vae(tmp_path_factory) -> Callable[..., Path]:
@@ -63,3 +65,18 @@ def inception_weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "inception.pth"
     torch.save(network.state_dict(), path)
     return path
+
+
+@pytest.fixture
+def told(capfd):
+    """Run ``diffgen VERB ...`` in this process; what it said, and no traceback."""
+
+    def command(*argv: str, expect: int = 0) -> str:
+        capfd.readouterr()
+        code = main(list(argv))
+        said = capfd.readouterr()
+        assert code == expect, said.err[-3000:]
+        assert "Traceback" not in said.err
+        return said.out if expect == 0 else said.err
+
+    return command

@@ -30,21 +30,6 @@ def run(tmp_path_factory) -> Path:
     return out
 
 
-@pytest.fixture
-def told(capfd):
-    """Run a command in this process; what it said."""
-
-    def command(*argv: str, expect: int = 0) -> str:
-        capfd.readouterr()
-        code = main(list(argv))
-        said = capfd.readouterr()
-        assert code == expect, said.err[-3000:]
-        assert "Traceback" not in said.err
-        return said.out if expect == 0 else said.err
-
-    return command
-
-
 def weights(place: Path) -> dict[str, torch.Tensor]:
     return load_file(place / "pipeline/transformer/diffusion_pytorch_model.safetensors")
 

@@ -185,10 +185,11 @@ def _validate(
 ) -> tuple[Schema | None, list[str]]:
     """The configuration, or every mistake: in single fields first, then across them."""
     mistakes: list[str] = []
-    _read_none(schema, values, known)
     try:
         config = schema.model_validate(values)
     except ValidationError as error:
+        if _read_none(error, values, known):
+            return _validate(schema, values, known)
         mistakes = [_sentence(detail, values, known) for detail in error.errors()]
         # Without the wrong fields, what remains may show mistakes across fields too.
         for detail in error.errors():
@@ -204,18 +205,20 @@ def _validate(
     return config, mistakes
 
 
-def _read_none(schema: type[Schema], values: dict[str, Any], known: set[str]) -> None:
-    """Take ``none``, as help texts call what is not given, for null where it is no value itself."""
-    try:
-        schema.model_validate(values)
-    except ValidationError as error:
-        for detail in error.errors():
-            if detail["input"] == "none":
-                *above, last = _path(detail, values, known)
-                place = values
-                for part in above:
-                    place = place.get(part, {})
-                place[last] = None
+def _read_none(error: ValidationError, values: dict[str, Any], known: set[str]) -> bool:
+    """Take ``none``, as help texts call what is not given, for null where it is no value itself.
+
+    Returns:
+        True if there was one.
+    """
+    details = [detail for detail in error.errors() if detail["input"] == "none"]
+    for detail in details:
+        *above, last = _path(detail, values, known)
+        place = values
+        for part in above:
+            place = place.get(part, {})
+        place[last] = None
+    return bool(details)
 
 
 def _path(detail: ErrorDetails, values: Any, known: set[str]) -> list[str]:

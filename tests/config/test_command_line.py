@@ -220,3 +220,10 @@ def test_numbers_out_of_range_are_refused(argv):
 def test_every_recipe_reads(name):
     config = read("--config", str(ROOT / f"configs/{name}.yaml"))
     assert (config == TrainConfig()) == (name == "demo")
+
+
+def test_none_stands_for_nothing_where_it_is_no_value():
+    read = parse(TrainConfig, ["--align", "none", "--train.token-budget", "none"], "train")
+    assert (read.align, read.train.token_budget, read.train.sharding) == (None, None, "none")
+    with pytest.raises(UserError, match=r"train.images: input should be a valid integer"):
+        parse(TrainConfig, ["--train.images", "none"], "train")

@@ -125,7 +125,7 @@ def test_recipes_have_the_published_number_of_parameters(recipe, size, count):
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "message"),
     [
         (["absent.pt", "x"], "absent.pt does not exist"),
         (["dit.pt", "x"], "no published model is 32 channels wide"),
@@ -136,6 +136,6 @@ def test_recipes_have_the_published_number_of_parameters(recipe, size, count):
         (["dit.pt", "x", "--family", "fit"], "family"),
     ],
 )
-def test_mistakes(run, place, argv, told):
-    assert told in run("convert", *argv, expect=2)
+def test_mistakes(run, place, argv, message):
+    assert message in run("convert", *argv, expect=2)
     assert not (place / "x").exists()

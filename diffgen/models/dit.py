@@ -20,6 +20,7 @@ from diffgen.models.route import Route
 from diffgen.models.tokens import grid_coords, patchify, unpatchify
 from diffgen.models.trunk import Given, through_blocks
 from diffgen.positions import Draws, Position, build_position
+from diffgen.transfer import values_like
 
 
 class DiT(ModelMixin, ConfigMixin):
@@ -206,7 +207,7 @@ class DiT(ModelMixin, ConfigMixin):
         rows, columns = x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size
         tokens = patchify(x, self.patch_size)
         coords = grid_coords(rows, columns, x.device).expand(x.shape[0], -1, -1)
-        sizes = coords.new_tensor([rows, columns]).expand(x.shape[0], 2)
+        sizes = values_like([rows, columns], coords).expand(x.shape[0], 2)
         out = self.forward_tokens(tokens, coords, t, y, None, sizes, None, *rest)
         return unpatchify(out, rows, columns, self.patch_size)
 
@@ -289,7 +290,7 @@ class DiT(ModelMixin, ConfigMixin):
         if crop is None:
             crop = torch.cat([own, torch.zeros_like(own)], dim=-1)
         if self.config.micro == "canvas":
-            trained = own.new_tensor(self.grid) * self.patch_size
+            trained = values_like(self.grid, own) * self.patch_size
             crop = crop * (trained / own).repeat(1, 2)
         embedded = self.crop_embedder(crop)
         return condition + (embedded if told is None else embedded * told[:, None])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffgen.seeding import stream_generator
+from diffgen.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Route:
 
     def to(self, device: torch.device) -> "Route":
         """The same on a device."""
-        return replace(self, kept=self.kept.to(device))
+        return replace(self, kept=to_device(self.kept, device))
 
     def take(self, x: Tensor) -> Tensor:
         """See the function ``take``."""

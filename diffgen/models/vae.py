@@ -17,6 +17,7 @@ from diffgen.config.stored import from_hub
 from diffgen.config.vae import ALLOWED, PICKLE, WEIGHTS, LatentFormat, find_vae
 from diffgen.errors import UserError
 from diffgen.seeding import stream_generator
+from diffgen.transfer import to_device, values_like
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class LatentSpace:
             (B, C, h, w) fp32.
         """
         mean, std = moments.chunk(2, dim=1)
-        z = mean if noise is None else mean + std * noise.to(mean)
+        z = mean if noise is None else mean + std * to_device(noise, mean.device).to(mean.dtype)
         return (z - self._per_channel(self.format.mean, z)) / self._per_channel(self.format.std, z)
 
     @torch.no_grad()
@@ -103,7 +104,7 @@ class LatentSpace:
 
     @staticmethod
     def _per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
-        return like.new_tensor(values)[:, None, None]
+        return values_like(values, like)[:, None, None]
 
 
 @contextmanager

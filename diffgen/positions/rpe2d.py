@@ -16,6 +16,7 @@ from torch import Tensor
 
 from diffgen.config.positions import Inference, RPE2DConfig
 from diffgen.positions.base import Draws, Position
+from diffgen.transfer import to_device, values_like
 
 
 def drawn_positions(count: int, length: int, generator: torch.Generator) -> Tensor:
@@ -77,7 +78,7 @@ class RPE2D(Position):
         """See Position.picture: one longer than the range counts as one of that length, in which
         the image lies as in the whole."""
         whole_picture, corner = crop[:, :2], crop[:, 2:]
-        kept = torch.minimum(whole_picture, whole_picture.new_tensor(self.ranges))
+        kept = torch.minimum(whole_picture, values_like(self.ranges, whole_picture))
         room = (whole_picture - sizes).clamp(min=1e-9)
         return torch.cat([kept, corner * (kept - sizes).clamp(min=0) / room], dim=-1)
 
@@ -102,7 +103,9 @@ class RPE2D(Position):
             for axis, positions in enumerate(self._positions(shape, draw)):
                 table[image, axis, : len(positions)] = positions
                 table[image, axis, len(positions) :] = positions[-1]
-        table = table.to(coords).reshape(*coords.shape[:-2], 2, longest)
+        table = (
+            to_device(table, coords.device).to(coords.dtype).reshape(*coords.shape[:-2], 2, longest)
+        )
         return look_up(table, coords)
 
     def _positions(self, shape: tuple[int, int], generator: torch.Generator | None) -> list[Tensor]:

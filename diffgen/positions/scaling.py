@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffgen.config.positions import Scaling
+from diffgen.transfer import values_like
 
 WATERSHED = 0.3  # Lumina-Next switches at t = 0.3, counted from noise
 
@@ -109,7 +110,8 @@ def axis_scales(kind: Scaling, sizes: Tensor, grid: tuple[int, int], decoupled: 
     Coupled axes share the larger one; for ``time_aware``, as in Lumina-Next, the root of the ratio
     of areas.
     """
-    ratio = sizes.double() / torch.tensor(grid, dtype=torch.float64, device=sizes.device)
+    sizes = sizes.double()
+    ratio = sizes / values_like(grid, sizes)
     if not decoupled and kind == "time_aware":
         ratio = ratio.prod(-1, keepdim=True).sqrt()
     elif not decoupled:

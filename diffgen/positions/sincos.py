@@ -5,6 +5,7 @@ from torch import Tensor
 
 from diffgen.config.positions import SinCosConfig
 from diffgen.positions.base import Position
+from diffgen.transfer import values_like
 
 
 def sincos_1d(position: Tensor, channels: int) -> Tensor:
@@ -32,7 +33,7 @@ def onto_trained_grid(coords: Tensor, sizes: Tensor, grid: tuple[int, int]) -> T
     Token centres are matched (half-token convention), so on the trained grid nothing moves and
     on any other one no coordinate leaves the range the model was trained on.
     """
-    return (coords + 0.5) * coords.new_tensor(grid) / sizes - 0.5
+    return (coords + 0.5) * values_like(grid, coords) / sizes - 0.5
 
 
 class SinCos(Position):

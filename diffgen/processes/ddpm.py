@@ -17,6 +17,7 @@ from diffgen.config.process import DDPMConfig, MinSNRWeighting
 from diffgen.processes import gaussian
 from diffgen.processes.process import Denoised, Model, per_sample
 from diffgen.processes.schedule import alpha_bar, cosine_betas, linear_betas
+from diffgen.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class DDPM:
         return t - 1 / self.config.num_train_timesteps
 
     def _abar(self, t: Tensor) -> Tensor:
-        return self.alpha_bar.to(t.device)[self.index(t)]
+        return to_device(self.alpha_bar, t.device)[self.index(t)]
 
     def _levels_for(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma, to multiply ``x`` with and of its dtype."""
@@ -153,7 +154,7 @@ class DDPM:
         At the clean image beta~ is 0; the next step's stands in, as in the released code.
         """
         abar_t, abar_s = self._abar(t), self._abar(s)
-        first = gaussian.posterior_variance(self.alpha_bar[2], self.alpha_bar[1]).to(t.device)
+        first = to_device(gaussian.posterior_variance(*self.alpha_bar[[2, 1]]), t.device)
         smallest = torch.where(
             self.index(s) == 0, first, gaussian.posterior_variance(abar_t, abar_s)
         )

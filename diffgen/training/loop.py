@@ -188,15 +188,21 @@ class Loop:
                 loss = self.objective(self.model, piece) * share
                 self.accelerator.backward(loss)
             total += loss.detach()
-        limit = self.settings.clip_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        norm = self._clipped()
         for optimizer, schedule in zip(self.state.optimizers, self.state.schedules, strict=True):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
         self.stepped()
         return self.accelerator.reduce(total, "mean"), norm
+
+    def _clipped(self) -> torch.Tensor:
+        """The gradients' norm, 0-d; they are clipped if that is asked for."""
+        trained = [p for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+        if self.settings.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(trained, self.settings.clip_norm, norm)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def _collect(self) -> None:
         """Move the losses summed on the device into the window; refuse bad ones, or gradients."""

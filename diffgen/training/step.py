@@ -14,6 +14,7 @@ from diffgen.processes import Process
 from diffgen.processes.process import Model
 from diffgen.seeding import stream_generator
 from diffgen.training.mixed import mixed_losses
+from diffgen.transfer import to_device
 
 Encode: TypeAlias = Callable[[Tensor, list[int]], Tensor]
 """Images (B, 3, H, W) of the samples with these numbers -> what the model sees of them."""
@@ -93,11 +94,12 @@ class Objective:
 
     def _drawn(self, numbers: list[int], shape: tuple[int, ...]) -> list[Tensor]:
         return [
-            part.to(self.device) for part in draw(self.process.draw_time, self.seed, numbers, shape)
+            to_device(part, self.device)
+            for part in draw(self.process.draw_time, self.seed, numbers, shape)
         ]
 
     def _labels(self, batch: Sample, drop: Tensor) -> Tensor:
-        labels = torch.as_tensor(batch["label"]).to(self.device)
+        labels = to_device(torch.as_tensor(batch["label"]), self.device)
         if self.null_label == 0:  # unconditional: the data's labels mean nothing to the model
             labels = torch.zeros_like(labels)
         return torch.where(drop < self.class_dropout, self.null_label, labels)
@@ -107,9 +109,9 @@ class Objective:
         told: dict[str, Any] = {}
         if self.micro_dropout is not None:
             drops = [torch.rand((), generator=self._stream("micro", n)) for n in numbers]
-            told["told"] = torch.stack(drops).to(self.device) >= self.micro_dropout
+            told["told"] = to_device(torch.stack(drops), self.device) >= self.micro_dropout
         if self.crop:
-            told["crop"] = batch["crop"].to(self.device) * (x0.shape[-1] / image.shape[-1])
+            told["crop"] = to_device(batch["crop"], self.device) * (x0.shape[-1] / image.shape[-1])
         if self.share_positions is not None:
             draws = [n // self.share_positions for n in numbers]
             told["generator"] = [self._stream("positions", n) for n in draws]

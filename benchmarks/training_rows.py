@@ -16,22 +16,24 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from diffgen import DiT
 from diffgen.commands.begin_training import open_accelerator
-from diffgen.commands.train import build_objective
+from diffgen.commands.train import build_draws, build_objective
 from diffgen.config.command_line import parse
 from diffgen.config.optimizer import MuonConfig
 from diffgen.config.route import RouteConfig
 from diffgen.config.train import TrainConfig
 from diffgen.config.vae import LatentFormat, VAEConfig
-from diffgen.data.order import Sample
+from diffgen.data.order import Drawn, Sample
 from diffgen.group import ALONE
 from diffgen.models.compiled import compile_blocks
 from diffgen.models.flops import Skipped, forward_macs, training_flops
 from diffgen.models.route import kept_count
 from diffgen.models.vae import LatentSpace
 from diffgen.training.checkpoint import TrainingState
+from diffgen.training.draws import Draws
 from diffgen.training.ema import EMA
 from diffgen.training.latents import Encoder
 from diffgen.training.loop import Loop
@@ -90,11 +92,12 @@ def open_training(size: str, device: torch.device, batch: int, compiled: bool) -
         "label": torch.arange(batch) % classes,
         "number": torch.arange(batch),
     }
+    encode = None if pixels else latents_of_posteriors()
+    objective = build_objective(config, classes, device, encode)
+    found |= drawn(build_draws(objective, encode), found)
     if device.type == "cuda":
         found = {name: part.pin_memory() for name, part in found.items()}
     accelerator = open_accelerator(config.train, config.device, config.out)
-    encode = None if pixels else latents_of_posteriors()
-    objective = build_objective(config, classes, device, encode)
     return Training(config, accelerator, model, found, objective, compiled)
 
 
@@ -106,6 +109,12 @@ def recipe(size: str, device: torch.device, batch: int) -> TrainConfig:
     if size == "demo":
         return parse(TrainConfig, [*argv, "--optimizer.kind", "adamw"], "benchmark")
     return parse(TrainConfig, [*argv, "--config", str(RECIPE), "--model.size", size], "benchmark")
+
+
+def drawn(draws: Draws, batch: Sample) -> Drawn:
+    """What is drawn for a batch, as a loader's workers leave it."""
+    samples = [Sample(image=image, number=number) for number, image in enumerate(batch["image"])]
+    return default_collate([draws(sample) for sample in samples])
 
 
 def latents_of_posteriors() -> Encoder:

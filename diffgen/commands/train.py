@@ -33,6 +33,7 @@ from diffgen.sampling.preview import draw_preview
 from diffgen.signals import Interrupted
 from diffgen.training.checkpoint import TrainingState
 from diffgen.training.checkpoints import Checkpoints
+from diffgen.training.draws import Draws
 from diffgen.training.latents import Encoder, open_encoder
 from diffgen.training.loop import Hooks, Loop, Measure
 from diffgen.training.run_folder import RunFolder
@@ -82,6 +83,8 @@ def run(config: TrainConfig, accelerator: Accelerator, group: Group, folder: Run
     with group.together():
         set_seed(config.seed)
         objective = build_objective(config, num_classes, accelerator.device, encode)
+        if not data.mixed_sizes:
+            data.draws = build_draws(objective, encode)
         model, averaged = build_models(config, num_classes, shape, accelerator, folder)
         alignment = open_alignment(config, objective, model)
     names = images.class_names
@@ -174,6 +177,13 @@ def build_objective(
         route=config.train.route,
         depth=model.depth,
     )
+
+
+def build_draws(objective: Objective, encode: Encoder | None) -> Draws:
+    """What ``objective`` draws for a sample, to be drawn where it is loaded."""
+    latents = encode.space.format if encode else None
+    posterior = encode is not None and encode.config.sample
+    return Draws(objective.process, objective.seed, latents, posterior)
 
 
 def build_accelerator(config: TrainConfig) -> Accelerator:

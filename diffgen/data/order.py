@@ -4,7 +4,7 @@ There is no loader state: sample ``number`` of a run is the same picture, augmen
 whichever process meets it and however often the run was resumed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -22,7 +22,20 @@ from diffgen.data.source import Augmented, ImageSource
 from diffgen.seeding import stream_generator, stream_seed
 
 
-class Sample(TypedDict):
+class Drawn(TypedDict, total=False):
+    """What is drawn for a sample, if that is done where it is loaded."""
+
+    t: Tensor
+    """0-d, its time in [0, 1]."""
+    drop: Tensor
+    """0-d in [0, 1): small ones drop the label."""
+    eps: Tensor
+    """Noise of the shape of what the model sees."""
+    posterior: Tensor
+    """Noise of the posterior of its latents, likewise."""
+
+
+class Sample(Drawn):
     """One training image; a batch has the same keys, stacked."""
 
     image: Tensor
@@ -63,6 +76,8 @@ class TrainingData(Dataset[Sample]):
         self.images = images
         self.seed = seed
         self.mixed_sizes = mixed_sizes
+        self.draws: Callable[[Sample], Drawn] | None = None
+        """What is added to each sample; for images of one size."""
         self.order: BlockOrder | EpochOrder
         if isinstance(images, HubStream):
             self.order = images.order(seed)
@@ -85,7 +100,10 @@ class TrainingData(Dataset[Sample]):
         if isinstance(self.images, StoredImages | HubStream):
             damage = self.images.failed.get(index, "")
         crop = torch.tensor(part, dtype=torch.float32)
-        return {"image": image, "crop": crop, "label": label, "number": number, "damage": damage}
+        sample = Sample(image=image, crop=crop, label=label, number=number, damage=damage)
+        if self.draws is not None:
+            sample.update(self.draws(sample))
+        return sample
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from diffgen.sampling.noise import initial_noise, position_seeds
 from diffgen.sampling.schedulers import set_steps, size_shift
 from diffgen.sampling.walk import walk
 from diffgen.seeding import step_generators
-from diffgen.training.step import draw
+from diffgen.training.draws import draw
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from diffgen.processes import Process
 from diffgen.processes.process import per_sample
 from diffgen.sampling.noise import position_seeds
 from diffgen.seeding import stream_generator
-from diffgen.training.step import draw
+from diffgen.training.draws import draw
 
 BRANCHES = ("image", "condition")
 BINS = 4

@@ -15,7 +15,7 @@ from diffgen.lacon.maps import Mapped, has_own_maps
 from diffgen.sampling.guided import Denoiser
 from diffgen.sampling.noise import position_seeds
 from diffgen.seeding import stream_generator
-from diffgen.training.step import draw
+from diffgen.training.draws import draw
 
 
 class MappedSample(Sample, total=False):

@@ -34,21 +34,22 @@ class Encoder:
     config: VAEConfig
     seed: int
 
-    def __call__(self, images: Tensor, numbers: list[int]) -> Tensor:
+    def __call__(self, images: Tensor, numbers: list[int], noise: Tensor | None = None) -> Tensor:
         """Latents of the samples ``numbers``.
 
         Args:
             images: (B, 3, H, W) in [-1, 1], or their posteriors (B, 2C, h, w) as ``diffgen
                 prepare`` stores them, see ``LatentSpace.posterior``.
             numbers: of the samples in the training.
+            noise: (B, C, h, w), of their posteriors if these are sampled; None: draw it.
 
         Returns:
             (B, C, h, w) fp32.
         """
-        moments, noise = images, None
+        moments = images
         if images.shape[1] == 3:  # posteriors have an even number
             moments = self.space.posterior(images, self.config.batch_size)
-        if self.config.sample:
+        if self.config.sample and noise is None:
             shape = (moments.shape[1] // 2, *moments.shape[-2:])
             noise = posterior_noise(self.seed, numbers, shape)
         return self.space.sampled(moments, noise)

@@ -1,8 +1,7 @@
 """The loss of one batch, with randomness that belongs to the samples."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,31 +12,20 @@ from diffgen.models.route import Route, draw_route
 from diffgen.processes import Process
 from diffgen.processes.process import Model
 from diffgen.seeding import stream_generator
+from diffgen.training.draws import draw
 from diffgen.training.mixed import mixed_losses
 from diffgen.transfer import to_device
 
-Encode: TypeAlias = Callable[[Tensor, list[int]], Tensor]
-"""Images (B, 3, H, W) of the samples with these numbers -> what the model sees of them."""
 
+class Encode(Protocol):
+    """Images (B, 3, H, W) of the samples with these numbers -> what the model sees of them.
 
-def draw(
-    draw_time: Callable[[torch.Generator], Tensor],
-    seed: int,
-    numbers: list[int],
-    shape: tuple[int, ...],
-    stream: str = "train",
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Times (B,), label-drop uniforms (B,) and noise (B, *shape) of the samples ``numbers``.
-
-    Each is a function of (seed, number) alone.
+    ``noise``: of their posteriors, where it is drawn already; None: it is drawn if it is wanted.
     """
-    times, drops, noise = [], [], []
-    for number in numbers:
-        generator = stream_generator(seed, stream, number)
-        times.append(draw_time(generator))
-        drops.append(torch.rand((), generator=generator))
-        noise.append(torch.randn(shape, generator=generator))
-    return torch.stack(times), torch.stack(drops), torch.stack(noise)
+
+    def __call__(
+        self, images: Tensor, numbers: list[int], noise: Tensor | None = None
+    ) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -73,8 +61,8 @@ class Objective:
         numbers = torch.as_tensor(batch["number"]).tolist()
         images = batch["image"]
         if isinstance(images, Tensor):
-            x0 = self._seen(images, numbers)
-            t, drop, eps = self._drawn(numbers, x0.shape[1:])
+            x0 = self._seen(images, numbers, batch.get("posterior"))
+            t, drop, eps = self._loaded(batch) or self._drawn(numbers, x0.shape[1:])
             y, told = self._labels(batch, drop), self._told(batch, numbers, images, x0)
             if self.route is not None:
                 told["route"] = self._route(self.route, numbers, x0)
@@ -87,16 +75,20 @@ class Objective:
         losses = mixed_losses(self.process, model, each, eps, t, y, self.patch, self.padded, **told)
         return losses.mean()
 
-    def _seen(self, images: Tensor, numbers: list[int]) -> Tensor:
-        """What the model sees of ``images`` (B, 3, H, W)."""
+    def _seen(self, images: Tensor, numbers: list[int], noise: Tensor | None = None) -> Tensor:
+        """What the model sees of ``images`` (B, 3, H, W); ``noise``: as for ``Encode``."""
         images = images.to(self.device, non_blocking=True)
-        return images if self.encode is None else self.encode(images, numbers)
+        return images if self.encode is None else self.encode(images, numbers, noise)
+
+    def _loaded(self, batch: Sample) -> list[Tensor] | None:
+        """What ``_drawn`` gives, if it was drawn where the batch was loaded."""
+        if "eps" not in batch:
+            return None
+        return [to_device(part, self.device) for part in (batch["t"], batch["drop"], batch["eps"])]
 
     def _drawn(self, numbers: list[int], shape: tuple[int, ...]) -> list[Tensor]:
-        return [
-            to_device(part, self.device)
-            for part in draw(self.process.draw_time, self.seed, numbers, shape)
-        ]
+        drawn = draw(self.process.draw_time, self.seed, numbers, shape)
+        return [to_device(part, self.device) for part in drawn]
 
     def _labels(self, batch: Sample, drop: Tensor) -> Tensor:
         labels = to_device(torch.as_tensor(batch["label"]), self.device)

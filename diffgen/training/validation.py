@@ -23,10 +23,11 @@ from diffgen.group import Group, cut
 from diffgen.models.dit import DiT
 from diffgen.processes import DDPM, Process
 from diffgen.seeding import stream_generator
+from diffgen.training.draws import draw
 from diffgen.training.ema import put_weights
 from diffgen.training.latents import Encoder
 from diffgen.training.mixed import mixed_losses
-from diffgen.training.step import Encode, Objective, draw
+from diffgen.training.step import Encode, Objective
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 from benchmarks.metrics import agree, features, main
 
 
+@pytest.mark.slow
 def test_every_way_runs_and_agrees_at_a_small_size(tmp_path, capsys):
     sizes = {"--count": 300, "--references": 90, "--shared": 80, "--size": 16, "--out": tmp_path}
     main([str(part) for option in sizes.items() for part in option])
@@ -27,6 +28,7 @@ def test_every_way_runs_and_agrees_at_a_small_size(tmp_path, capsys):
     assert "Num real" not in capsys.readouterr().out  # prdc's own print, in every call
 
 
+@pytest.mark.slow
 def test_one_question_alone(tmp_path):
     main(["--question", "fid", "--count", "60", "--size", "4", "--out", str(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == ["metrics-fid-60x4.json"]

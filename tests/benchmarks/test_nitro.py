@@ -29,6 +29,7 @@ def test_a_variant_makes_the_network_calls_of_its_name_and_the_teacher_two_at_on
     }
 
 
+@pytest.mark.slow
 def test_runs_are_compared_and_written_down(tmp_path):
     build("dpmpp", prediction="x0").save_pretrained(tmp_path / "teacher")
     student(steps=(1, 2)).save_pretrained(tmp_path / "student")

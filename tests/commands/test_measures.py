@@ -119,6 +119,7 @@ def test_fid_is_that_of_the_evaluation(tmp_path, count):
     assert found == pytest.approx(evaluated(asked, tmp_path), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_does(tmp_path):
     """Two real processes, which talk over gloo."""
     from tests.e2e.forked import Running  # not there in the processes, which run this file

@@ -234,6 +234,7 @@ def test_two_processes_score_as_one(user):
     assert two["label_counts"] == one["label_counts"]
 
 
+@pytest.mark.slow
 def test_two_processes_tell_a_mistake_once(user):
     done = launch_two(user, "model", "--reference", "nothing")
     assert done.returncode != 0

@@ -56,6 +56,7 @@ def test_an_aligner_is_trained_beside_its_model_and_the_next_command_is_printed(
     assert "  python sample/generate.py tiny --constraint mask=MAP.png" in said
 
 
+@pytest.mark.slow
 def test_two_processes_reach_the_weights_of_one(work, tmp_path):
     """A signal to one stops both; resumed, they end where one process does."""
     more = ("--out", str(tmp_path / "two"))

@@ -81,6 +81,7 @@ def test_several_processes_reach_the_weights_of_one(whole, tmp_path, more, piece
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_reach_the_weights_of_one_on_mixed_sizes_and_drawn_positions(tmp_path):
     """Packed, in pieces of a token budget, whose number differs between the processes."""
     sizes = ("--data.crop", "none", "--data.size", "32x32", "--train.token-budget", "70")

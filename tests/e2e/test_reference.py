@@ -100,6 +100,7 @@ def test_a_parquet_file_that_was_written_anew_is_another_set_of_images(tmp_path)
     assert facts() != first
 
 
+@pytest.mark.slow
 def test_kill_9_and_again_and_two_processes_give_the_same_file(work):
     argv = ["shapes", "--size", "24x32", "--num-images", "1600", "--keep-images", "100"]
     alone = Running("eval/reference.py", *argv, "--out", "alone.npz", folder=work)

@@ -76,6 +76,7 @@ def test_training_leaves_a_whole_run_folder(trained):
         assert words in said
 
 
+@pytest.mark.slow
 def test_the_same_command_on_a_finished_run_trains_no_further(trained):
     folder, _ = trained
     before = weights(folder / "runs/debug")
@@ -83,6 +84,7 @@ def test_the_same_command_on_a_finished_run_trains_no_further(trained):
     assert weights(folder / "runs/debug") == before
 
 
+@pytest.mark.slow
 def test_kill_9_and_again_equals_an_uninterrupted_run(trained):
     folder, _ = trained
     command = [sys.executable, str(ROOT / "train/dit.py"), *DEBUG, "--out", "runs/killed"]
@@ -102,6 +104,7 @@ def test_kill_9_and_again_equals_an_uninterrupted_run(trained):
     assert weights(out) == weights(folder / "runs/debug")
 
 
+@pytest.mark.slow
 def test_generate_gives_the_sizes_asked_for_and_can_repeat_itself(trained):
     folder, _ = trained
     argv = ["runs/debug", "--size", "24x16", "--size", "16x32", "--classes", "star,0"]
@@ -126,6 +129,7 @@ def test_generate_gives_the_sizes_asked_for_and_can_repeat_itself(trained):
     assert settings["scheduler"]["class"] == "DPMSolverMultistepScheduler"
 
 
+@pytest.mark.slow
 def test_evaluate_scores_a_folder_of_images(trained):
     folder, _ = trained
     run("sample/generate.py", "runs/debug", "--num-images", "8", "--out", "drawn", folder=folder)
@@ -141,6 +145,7 @@ def test_evaluate_scores_a_folder_of_images(trained):
     assert content["scores"]["fid"] > content["floor"]["scores"]["fid"]
 
 
+@pytest.mark.slow
 def test_evaluate_scores_real_pictures_like_the_floor(trained):
     """A folder of held-out shapes is as good as real, and its classes are read right."""
     from diffgen.data.pixels import to_pil, to_uint8

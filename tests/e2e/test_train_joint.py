@@ -72,6 +72,7 @@ def test_an_adapter_is_trained_beside_its_model_and_the_next_command_is_printed(
     assert said.endswith("next\n  python sample/joint.py tiny --given depth=MAP.png")
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_measured_again_by_the_same_command(work, tmp_path, capsys):
     """But where the report is of another length, or its figures are gone, it is."""
     out = tmp_path / "depth"

@@ -16,7 +16,7 @@ from diffgen.lacon.training import (
     with_positions,
 )
 from diffgen.pipeline import DiffGenPipeline
-from diffgen.training.step import draw
+from diffgen.training.draws import draw
 from tests.lacon_runs import pipeline
 
 IMAGES = Shapes(16, 16, "train")

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from diffgen.config.model import TimeConvention
 from diffgen.config.process import UniformTimes
 from diffgen.processes import Flow
-from diffgen.training.step import Objective, draw
+from diffgen.training.draws import draw
+from diffgen.training.step import Objective
 
 FLOW = Flow(TimeConvention(scale=1))
 NULL = 8

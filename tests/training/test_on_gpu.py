@@ -42,21 +42,27 @@ def test_a_step_is_queued_without_waiting_for_the_one_before(size, compiled):
                 torch.cuda.set_sync_debug_mode("default")
 
 
-def gradients(position: str, half: bool, device: torch.device, compiled: bool = False) -> dict:
-    """Loss and gradients of one batch; ``half``: under bf16 autocast."""
+SIDES = {"one size": [(8, 12)] * 16, "packed": [(8, 8), (4, 16), (12, 8), (4, 4)] * 4}
+SIDES["padded"] = SIDES["packed"]
 
+
+def gradients(
+    position: str, sizes: str, half: bool, device: torch.device, compiled: bool = False
+) -> dict[str, torch.Tensor]:
+    """Loss and gradients of one batch; ``half``: under bf16 autocast."""
     model = build(position={"kind": position}).transformer.to(device).train()
     if compiled:
         compile_blocks(model)
     generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(3, *sides, generator=generator) for sides in SIDES[sizes]]
     batch = {
-        "image": torch.randn(16, 3, 8, 12, generator=generator),
+        "image": torch.stack(images) if sizes == "one size" else images,
         "crop": torch.zeros(16, 4),
         "label": torch.arange(16) % 3,
         "number": torch.arange(16),
     }
     process = build_process(FlowConfig(), TimeConvention(), "velocity")
-    objective = Objective(process, 0, 3, 0.1, device)
+    objective = Objective(process, 0, 3, 0.1, device, patch=2, padded=sizes == "padded")
     with torch.autocast(device.type, torch.bfloat16, enabled=half):
         loss = objective(model, batch)
     loss.backward()
@@ -64,12 +70,15 @@ def gradients(position: str, half: bool, device: torch.device, compiled: bool = 
     return {"loss": loss.detach().float().cpu(), **found}
 
 
-@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("position", ["sincos", "rope"])
-def test_losses_and_gradients_are_those_of_the_cpu(position, compiled):
-    expected = gradients(position, half=False, device=torch.device("cpu"))
-    whole = gradients(position, half=False, device=CUDA, compiled=compiled)
-    low = gradients(position, half=True, device=CUDA, compiled=compiled)
+@pytest.mark.parametrize(
+    ("sizes", "compiled"),
+    [("one size", False), ("one size", True), ("packed", False), ("padded", False)],
+)
+def test_losses_and_gradients_are_those_of_the_cpu(position, sizes, compiled):
+    expected = gradients(position, sizes, half=False, device=torch.device("cpu"))
+    whole = gradients(position, sizes, half=False, device=CUDA, compiled=compiled)
+    low = gradients(position, sizes, half=True, device=CUDA, compiled=compiled)
     for name, one in expected.items():
         scale = one.norm()
         assert (whole[name] - one).norm() <= 1e-3 * scale, name

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from diffgen.training.throughput import product_speed
+
 PACKAGES = ("torch", "numpy", "scipy", "diffusers", "torchmetrics", "torch-fidelity", "timm")
 
 
@@ -40,21 +42,26 @@ def gemm_ceiling(
     """Measure every (M, N, K) of `shapes`, the best of `repeats` after one warm-up.
 
     On a CPU with 1 thread and with as many as torch now has: they may share their arithmetic
-    units. On CUDA threads is None and the device is waited for around each product.
+    units. On CUDA threads is None, and a timing is one of products in a row: a single one is
+    over before the clock of a GPU has settled.
     """
+    name = str(dtype).removeprefix("torch.")
+    if device.type == "cuda":
+        speeds = [product_speed(device, dtype, m, k, n) for m, n, k in shapes]
+        return [
+            Gemm(shape, name, None, speed / 1e9)
+            for shape, speed in zip(shapes, speeds, strict=True)
+        ]
     now = torch.get_num_threads()
-    counts = sorted({1, now}) if device.type == "cpu" else [None]
     found = []
     try:
         for m, n, k in shapes:
             first = torch.randn(m, k, device=device).to(dtype)
             second = torch.randn(k, n, device=device).to(dtype)
-            for threads in counts:
-                if threads is not None:
-                    torch.set_num_threads(threads)
+            for threads in sorted({1, now}):
+                torch.set_num_threads(threads)
                 torch.mm(first, second)
                 fastest = min(_seconds_of_mm(first, second) for _ in range(repeats))
-                name = str(dtype).removeprefix("torch.")
                 found.append(Gemm((m, n, k), name, threads, 2e-9 * m * n * k / fastest))
     finally:
         torch.set_num_threads(now)
@@ -62,10 +69,8 @@ def gemm_ceiling(
 
 
 def _seconds_of_mm(first: torch.Tensor, second: torch.Tensor) -> float:
-    synchronize(first.device)
     start = time.perf_counter()
     torch.mm(first, second)
-    synchronize(first.device)
     return time.perf_counter() - start
 
 

@@ -96,10 +96,12 @@ def measure_ceiling(
     On a CPU rows are left out until one product takes about ``CPU_FLOPS``: there more of them make
     it no faster.
     """
-    return max(_speed(device, dtype, *shape) for shape in shapes)
+    return max(product_speed(device, dtype, *shape) for shape in shapes)
 
 
-def _speed(device: torch.device, dtype: torch.dtype, rows: int, width: int, out: int) -> float:
+def product_speed(
+    device: torch.device, dtype: torch.dtype, rows: int, width: int, out: int
+) -> float:
     """FLOP/s of one product, the best of a few timings."""
     if device.type == "cpu":
         rows = min(rows, max(1, int(CPU_FLOPS / (2 * width * out))))

@@ -30,6 +30,7 @@ from diffgen.sampling.schedulers import set_steps, size_shift
 from diffgen.sampling.walk import walk
 from diffgen.seeding import step_generators
 from diffgen.training.draws import draw
+from diffgen.transfer import to_device
 
 
 @torch.no_grad()
@@ -87,8 +88,8 @@ class ChannelsObjective:
         numbers = torch.as_tensor(batch["number"]).tolist()
         x0, condition = seen_pairs(self.reader, batch).chunk(2)
         drawn = draw(self.process.draw_time, self.seed, numbers, tuple(x0.shape[1:]), "channels")
-        t, drop, eps = (part.to(x0.device) for part in drawn)
-        labels = self.labels[torch.as_tensor(batch["label"])].to(x0.device)
+        t, drop, eps = (to_device(part, x0.device) for part in drawn)
+        labels = to_device(self.labels[torch.as_tensor(batch["label"])], x0.device)
         labels = labels.masked_fill(drop < self.class_dropout, self.null_label)
         told = {"generator": position_generators(self.seed, numbers)}
         conditioned = Conditioned(model, condition)

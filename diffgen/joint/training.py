@@ -20,6 +20,7 @@ from diffgen.processes.process import per_sample
 from diffgen.sampling.noise import position_seeds
 from diffgen.seeding import stream_generator
 from diffgen.training.draws import draw
+from diffgen.transfer import to_device
 
 BRANCHES = ("image", "condition")
 BINS = 4
@@ -115,7 +116,7 @@ class JointObjective:
         x0 = seen_pairs(self.reader, batch)
         count, device = len(numbers), x0.device
         drawn = draw(self._draw_times, self.seed, numbers, (2, *x0.shape[1:]), "joint")
-        t, drop, eps = (part.to(device) for part in drawn)
+        t, drop, eps = (to_device(part, device) for part in drawn)
         t, eps = t.T, eps.transpose(0, 1)  # (2, B) and (2, B, C, h, w)
         noisy = t > 0
         eps = eps * noisy[..., None, None, None]  # a chain's model knows no time before its first
@@ -124,7 +125,7 @@ class JointObjective:
         faded = torch.where(noisy, 1.0, self.process.levels(t)[0])
         x0 = x0 / per_sample(faded.flatten(), x0)
         told: dict[str, Any] = {
-            "strength": self._strength(numbers).to(device),
+            "strength": to_device(self._strength(numbers), device),
             "generator": position_generators(self.seed, numbers, rows=2),
         }
         labels = self._labels(batch, drop)
@@ -142,7 +143,7 @@ class JointObjective:
 
     def _labels(self, batch: Sample, drop: Tensor) -> Tensor:
         """(2, B) of images and conditions: the same, of which one, both or none is told."""
-        labels = self.labels[torch.as_tensor(batch["label"])].to(drop.device)
+        labels = to_device(self.labels[torch.as_tensor(batch["label"])], drop.device)
         share = self.class_dropout
         dropped = torch.stack([drop < 2 * share, (drop >= share) & (drop < 3 * share)])
         return labels.expand(2, -1).masked_fill(dropped, self.null_label)

@@ -16,6 +16,7 @@ from diffgen.sampling.guided import Denoiser
 from diffgen.sampling.noise import position_seeds
 from diffgen.seeding import stream_generator
 from diffgen.training.draws import draw
+from diffgen.transfer import to_device
 
 
 class MappedSample(Sample, total=False):
@@ -115,8 +116,8 @@ class AlignerObjective:
         numbers = torch.as_tensor(batch["number"]).tolist()
         x0, wanted = self.reader(batch["image"], cast(MappedSample, batch).get("map"))
         drawn = draw(self.draw_time, self.seed, numbers, tuple(x0.shape[1:]), "aligner")
-        t, drop, eps = (part.to(x0.device) for part in drawn)
-        labels = self.labels[torch.as_tensor(batch["label"])].to(x0.device)
+        t, drop, eps = (to_device(part, x0.device) for part in drawn)
+        labels = to_device(self.labels[torch.as_tensor(batch["label"])], x0.device)
         labels = labels.masked_fill(drop < self.class_dropout, self.denoiser.model.num_classes)
         x_t = self.denoiser.process.add_noise(x0, eps, t)
         denoiser = with_positions(self.denoiser, self.seed, numbers)

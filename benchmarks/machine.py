@@ -39,11 +39,11 @@ def gemm_ceiling(
     *,
     repeats: int = 5,
 ) -> list[Gemm]:
-    """Measure every (M, N, K) of `shapes`, the best of `repeats` after one warm-up.
+    """Measure every (M, N, K) of `shapes`.
 
-    On a CPU with 1 thread and with as many as torch now has: they may share their arithmetic
-    units. On CUDA threads is None, and a timing is one of products in a row: a single one is
-    over before the clock of a GPU has settled.
+    On a CPU the best of `repeats` after one warm-up, with 1 thread and with as many as torch now
+    has: they may share their arithmetic units. On CUDA threads is None, and products in a row are
+    timed: a single one is over before the clock of a GPU has settled.
     """
     name = str(dtype).removeprefix("torch.")
     if device.type == "cuda":

@@ -1,7 +1,7 @@
 """What does a training step cost, and what limits it?
 
-Steps of the training loop itself (draw noise, forward, backward, clip, optimiser, averages) on
-batches that lie ready in memory; rows differ in one switch:
+Steps of the training loop itself (forward, backward, clip, optimiser, averages) on batches that lie
+ready in memory, times and noise drawn, as a loader's workers leave them; rows differ in one switch:
 
 - compiled, eager: every block through torch.compile, or not. The first row is what the others are
   held against and add their switch to: compiled on a GPU, eager on a CPU (``--compile``);

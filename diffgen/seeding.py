@@ -32,3 +32,9 @@ def image_noise(seed: int, numbers: list[int], shape: tuple[int, ...]) -> Tensor
     """Initial noise of images ``numbers``: (len(numbers), *shape), fp32, on the CPU."""
     draws = [torch.randn(shape, generator=stream_generator(seed, "image", n)) for n in numbers]
     return torch.stack(draws)
+
+
+def posterior_noise(seed: int, numbers: list[int], shape: tuple[int, ...]) -> Tensor:
+    """Noise of the posteriors of training samples ``numbers``: (len(numbers), *shape), fp32."""
+    draws = [torch.randn(shape, generator=stream_generator(seed, "posterior", n)) for n in numbers]
+    return torch.stack(draws)

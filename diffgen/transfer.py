@@ -13,8 +13,8 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
     step that waits leaves it idle while the next one is prepared. One from pinned memory does not.
     """
     if device.type == "cuda" and x.device.type == "cpu":
-        x = x.pin_memory()
-    return x.to(device, non_blocking=True)
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
 
 
 def values_like(values: Sequence[float], like: Tensor) -> Tensor:

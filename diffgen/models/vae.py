@@ -16,7 +16,6 @@ from torch import Tensor
 from diffgen.config.stored import from_hub
 from diffgen.config.vae import ALLOWED, PICKLE, WEIGHTS, LatentFormat, find_vae
 from diffgen.errors import UserError
-from diffgen.seeding import stream_generator
 from diffgen.transfer import to_device, values_like
 
 
@@ -124,12 +123,6 @@ def check_fit(channels: int, form: LatentFormat | None, own: LatentFormat | None
         raise ValueError(f"transformer has {channels} channels, but the latents {form.channels}")
     if form and own and (form.channels, form.factor) != (own.channels, own.factor):
         raise ValueError(f"vae has {own}, but latent_format states {form}")
-
-
-def posterior_noise(seed: int, numbers: list[int], shape: tuple[int, ...]) -> Tensor:
-    """Noise of the posteriors of training samples ``numbers``: (len(numbers), *shape), fp32."""
-    draws = [torch.randn(shape, generator=stream_generator(seed, "posterior", n)) for n in numbers]
-    return torch.stack(draws)
 
 
 def vae_digest(vae: AutoencoderKL) -> str:

@@ -103,10 +103,8 @@ class RPE2D(Position):
             for axis, positions in enumerate(self._positions(shape, draw)):
                 table[image, axis, : len(positions)] = positions
                 table[image, axis, len(positions) :] = positions[-1]
-        table = (
-            to_device(table, coords.device).to(coords.dtype).reshape(*coords.shape[:-2], 2, longest)
-        )
-        return look_up(table, coords)
+        table = to_device(table, coords.device).to(coords.dtype)
+        return look_up(table.reshape(*coords.shape[:-2], 2, longest), coords)
 
     def _positions(self, shape: tuple[int, int], generator: torch.Generator | None) -> list[Tensor]:
         """Positions of the rows and the columns of one image."""

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from diffgen.config.vae import LatentFormat
 from diffgen.data.order import Drawn, Sample
-from diffgen.models.vae import posterior_noise
 from diffgen.processes import Process
-from diffgen.seeding import stream_generator
+from diffgen.seeding import posterior_noise, stream_generator
 
 
 def draw(

@@ -20,7 +20,8 @@ from diffgen.data.order import TrainingData
 from diffgen.errors import UserError
 from diffgen.files import write_folder, write_json
 from diffgen.group import Group
-from diffgen.models.vae import LatentSpace, load_vae, posterior_noise
+from diffgen.models.vae import LatentSpace, load_vae
+from diffgen.seeding import posterior_noise
 from diffgen.training.checkpoints import Checkpoints
 from diffgen.training.latents_fit import check_init, check_resumed, check_vae, record_source
 from diffgen.training.run_folder import RunFolder

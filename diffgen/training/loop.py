@@ -188,7 +188,7 @@ class Loop:
                 loss = self.objective(self.model, piece) * share
                 self.accelerator.backward(loss)
             total += loss.detach()
-        norm = self._clipped()
+        norm = self._gradient_norm()
         for optimizer, schedule in zip(self.state.optimizers, self.state.schedules, strict=True):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -196,9 +196,9 @@ class Loop:
         self.stepped()
         return self.accelerator.reduce(total, "mean"), norm
 
-    def _clipped(self) -> torch.Tensor:
-        """The gradients' norm, 0-d; they are clipped if that is asked for."""
-        trained = [p for p in self.model.parameters() if p.grad is not None]
+    def _gradient_norm(self) -> torch.Tensor:
+        """0-d, of all gradients before they are clipped, which is done here if it is asked for."""
+        trained = list(self.model.parameters())
         norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
         if self.settings.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(trained, self.settings.clip_norm, norm)

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from diffgen.config.vae import LatentFormat, own_format
 from diffgen.errors import UserError
-from diffgen.models.vae import LatentSpace, load_vae, posterior_noise
+from diffgen.models.vae import LatentSpace, load_vae
+from diffgen.seeding import posterior_noise
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

@@ -22,7 +22,8 @@ from diffgen.data.source import build_images
 from diffgen.errors import UserError
 from diffgen.files import link_folder
 from diffgen.group import ALONE
-from diffgen.models.vae import LatentSpace, load_vae, posterior_noise
+from diffgen.models.vae import LatentSpace, load_vae
+from diffgen.seeding import posterior_noise
 from diffgen.training.latents import Encoder, measure
 from diffgen.training.run_folder import RunFolder
 

@@ -145,7 +145,7 @@ def test_crops_are_told_in_the_models_pixels_or_not_at_all():
     model, told, seen = tiny(micro="pixels"), [], []
     model.crop_embedder.register_forward_pre_hook(lambda _, args: told.append(args[0]))
 
-    def halved(images: Tensor, numbers: list[int]) -> Tensor:
+    def halved(images: Tensor, numbers: list[int], noise: None) -> Tensor:
         return torch.nn.functional.avg_pool2d(images, 2)
 
     many = one_by_one(batch())[0]

@@ -28,7 +28,10 @@ from tests.e2e.joint_evals import (
 from tests.e2e.lacon_sweeps import constraint, draw, held_out, make_run, save_aligner
 from tests.tiny import build
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,10 @@ from tests.e2e.forked import Running
 from tests.e2e.joint_evals import argv, cell, make_joint_run, save_modules
 from tests.e2e.lacon_sweeps import save_aligner
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 CELL = [8, 8]
 """Batches of a cell's images, or of its maps."""
@@ -97,7 +100,6 @@ def test_a_stopped_cell_draws_no_pair_twice(model, scored, tmp_path, drawn, monk
     assert rows(tmp_path / "s") == rows(scored)
 
 
-@pytest.mark.slow
 def test_processes_share_the_cells_of_the_script(model, scored, tmp_path):
     _, *given = argv(model, tmp_path / "s")
     run = Running("eval/joint.py", *given, folder=tmp_path, world=2)

@@ -17,7 +17,10 @@ from diffgen.config.evaluate import EvaluateConfig
 from diffgen.files import locked
 from tests.tiny import build
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 ROOT = Path(__file__).parents[2]
 ARGV = ["--num-images", "48", "--batch-size", "1", "--steps", "8", "--device", "cpu"]
@@ -41,7 +44,6 @@ def keep_parts(monkeypatch) -> None:
     monkeypatch.setattr("diffgen.commands.parts.shutil.rmtree", lambda *_, **__: None)
 
 
-@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_and_finds_the_same(model, tmp_path, monkeypatch):
     out = tmp_path / "killed.json"
     command_line = [sys.executable, str(ROOT / "eval/evaluate.py"), str(model), *ARGV]
@@ -123,7 +125,6 @@ def test_a_refused_evaluation_leaves_nothing_behind(model, tmp_path):
     assert list(tmp_path.iterdir()) == [weights]
 
 
-@pytest.mark.slow
 def test_random_classes_are_a_function_of_seed_and_number(model, tmp_path):
     found = [
         score(model, tmp_path / f"{k}.json", "--labels", "random", "--seed", seed)

@@ -20,7 +20,10 @@ from diffgen.config.guidance import AutoGuidanceConfig
 from diffgen.config.train import TrainConfig
 from tests.tiny import build
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 FAST = ["--num-images", "10", "--steps", "2", "--device", "cpu"]
 

@@ -18,7 +18,10 @@ from tests.logs import curve
 from tests.nitro.runs import assert_same, newest, nitro, scores
 
 # diffusers hands a tensor to numpy the old way.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")

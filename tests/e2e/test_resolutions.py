@@ -14,7 +14,10 @@ from diffgen.cli import main
 from diffgen.commands.train import train
 from diffgen.config.train import TrainConfig
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 SIZES = ["16x16", "24x16"]
 ARGV = ["--num-images", "12", "--steps", "1", "--pictures", "3", "--device", "cpu"]

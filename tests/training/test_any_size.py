@@ -9,7 +9,10 @@ from diffgen.commands.train import train
 from tests.logs import curve
 from tests.trainings import settings, tensors
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 MIXED = {"data": {"crop": "none", "size": "24x24"}}
 RPE2D = {

@@ -19,7 +19,10 @@ from diffgen.data.pixels import to_pil, to_uint8
 from diffgen.errors import UserError
 
 # diffusers hands a tensor to numpy the old way.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 
 def settings(out: Path, images: int = 32, workers: int = 0, scored: int = 0, **data) -> TrainConfig:

@@ -18,7 +18,10 @@ from tests.logs import curve
 from tests.trainings import killed_at_a_preview, newest, settings
 
 # diffusers hands a tensor to numpy the old way.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +199,6 @@ def test_a_launcher_that_would_compile_the_whole_model_is_refused(tmp_path, monk
         train(settings(tmp_path))
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_compiled_blocks_train_as_others_do_up_to_rounding(tmp_path):
     adamw = {"kind": "adamw", "lr": 0.001}

@@ -15,7 +15,10 @@ from diffgen.errors import UserError
 from diffgen.training.trainable import choose_trainable
 from tests.trainings import newest, settings
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 RECIPE = yaml.safe_load(Path("configs/fitv2-hr.yaml").read_text(encoding="utf-8"))
 PATTERNS = RECIPE["train"]["trainable"]

@@ -31,7 +31,7 @@ import torch
 from benchmarks.harness import RESULTS, Report, compare, write
 from benchmarks.training_rows import ROWS, Row, Training, open_training
 from benchmarks.training_time import operations, phases
-from diffgen.training.throughput import measure_ceiling, product_shapes
+from diffgen.training.throughput import product_shapes
 
 STEPS, ROUNDS, REPEATS = 8, 8, 20
 BATCH = {"cpu": 16, "cuda": 128}
@@ -80,7 +80,6 @@ def measure(size: str, options: argparse.Namespace) -> None:
     name = f"training-{size}-{options.device}"
     config = training.model.config
     shapes = product_shapes(config.hidden_size, config.mlp_ratio, options.batch * training.tokens)
-    before = measure_ceiling(device, training.dtype, shapes)
     report = compare(
         name,
         {row: training.call(ROWS[row], options.steps) for row in options.rows},
@@ -93,15 +92,12 @@ def measure(size: str, options: argparse.Namespace) -> None:
         gemm_dtype=training.dtype,
         out=options.out / f"{name}.json",
     )
-    ceilings = [before, measure_ceiling(device, training.dtype, shapes)]
-    report.record["training"] = facts(training, report, ceilings, options)
+    report.record["training"] = facts(training, report, options)
     write(report, options.out / f"{name}.json")
     print(table(report.record["training"]))
 
 
-def facts(
-    training: Training, report: Report, ceilings: list[float], options: argparse.Namespace
-) -> dict[str, Any]:
+def facts(training: Training, report: Report, options: argparse.Namespace) -> dict[str, Any]:
     """What the harness does not know: of a training step."""
     repeats = 1 if options.quick else REPEATS
     first = ROWS[options.rows[0]]
@@ -113,14 +109,14 @@ def facts(
         "batch": options.batch,
         "steps_per_call": options.steps,
         "precision": training.config.train.precision,
-        "ceiling_tflops": [ceiling / 1e12 for ceiling in ceilings],
-        "rows": {row: speed(training, row, report, max(ceilings)) for row in options.rows},
+        "ceiling_tflops": [ceiling / 1e3 for ceiling in report.ceilings],
+        "rows": {row: speed(training, row, report) for row in options.rows},
         "phases": {row: phases(training, ROWS[row], repeats) for row in told},
         "operations": operations(training, first),
     }
 
 
-def speed(training: Training, name: str, report: Report, ceiling: float) -> dict[str, Any]:
+def speed(training: Training, name: str, report: Report) -> dict[str, Any]:
     """Of a row: images/s, model TFLOP/s, MFU, and what it holds beside what a step adds [GiB]."""
     measured = report.variants[name]
     rate = measured.items_per_call / measured.median
@@ -128,7 +124,7 @@ def speed(training: Training, name: str, report: Report, ceiling: float) -> dict
     return {
         "images_per_second": rate,
         "tflops": flops / 1e12,
-        "mfu": flops / ceiling,
+        "mfu": flops / (1e9 * max(report.ceilings)),
         "state_gib": training.state_bytes(ROWS[name]) / 2**30,
         "step_gib": measured.memory and measured.memory.growth / 2**30,
     }

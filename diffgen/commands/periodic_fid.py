@@ -56,7 +56,8 @@ class PeriodicFID:
         stored = held_out if isinstance(held_out, StoredImages) else None
         given = stored if config.validation.reference is None else None
         # A network that is built draws weights of its own before it is given others.
-        with group.together(), group.main_first(), torch.random.fork_rng(devices=[]):
+        forked = torch.random.fork_rng(devices=[])
+        with group.together(), group.main_first(), forked, _own_options():
             extractors = load_extractors(settings, str(device))
         with group.together():
             self.reference = open_reference(settings, config.data.size, given)
@@ -147,8 +148,10 @@ def _own_options() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        said = str(error).replace("--weights", "--validation.fid-extractor.weights")
-        raise UserError(f"validation.fid_{said.removeprefix('validation.fid_')}") from None
+        field, _, said = str(error).partition(": ")
+        said = said.replace("--weights", "--validation.fid-extractor.weights")
+        field = "name" if field == "extractor" else field
+        raise UserError(f"validation.fid_extractor.{field}: {said}") from None
 
 
 def as_evaluation(config: TrainConfig) -> EvaluateConfig:

@@ -206,6 +206,14 @@ def test_a_reference_of_another_network_is_refused(tmp_path):
         fid_of(config(tmp_path, reference=str(tmp_path / "x.npz")))
 
 
+def test_damaged_weights_are_told_with_the_option_of_a_training(tmp_path):
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"no weights")
+    extractor = {"name": "test_vit", "weights": str(weights)}
+    with pytest.raises(UserError, match=r"^validation\.fid_extractor\.weights: .* no readable"):
+        fid_of(config(tmp_path, fid_extractor=extractor))
+
+
 def test_a_damaged_picture_is_named(tmp_path):
     other = pictures_in(tmp_path / "b", 0, 12)
     Image.new("RGB", (16, 16)).save(other / CLASS_NAMES[0] / "z.png")

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from diffgen.commands.train import build_draws
+from diffgen.commands.train import build_draws, train
 from diffgen.config.model import TimeConvention
 from diffgen.config.process import DDPMConfig, FlowConfig
 from diffgen.config.vae import LatentFormat, VAEConfig
@@ -14,10 +14,12 @@ from diffgen.data.order import BatchNumbers, TrainingData
 from diffgen.data.shapes import Shapes
 from diffgen.models.vae import LatentSpace, load_vae
 from diffgen.processes import build_process
+from diffgen.training.checkpoints import seen_of
 from diffgen.training.draws import Draws
 from diffgen.training.latents import Encoder
 from diffgen.training.step import Objective
 from tests.tiny import build
+from tests.trainings import newest, settings
 
 CPU = torch.device("cpu")
 FORM = LatentFormat(factor=2, mean=(0.1,) * 4, std=(1.5,) * 4)
@@ -39,8 +41,14 @@ def draws_of(objective: Objective) -> Draws:
     return build_draws(objective, objective.encode)
 
 
+def forbid_drawing(monkeypatch) -> None:
+    """In a step: what is drawn where samples are loaded must be used."""
+    monkeypatch.setattr("diffgen.training.step.draw", None)
+    monkeypatch.setattr("diffgen.training.latents.posterior_noise", None)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_loss_is_the_same_wherever_it_is_drawn(objective, workers):
+def test_the_loss_is_the_same_wherever_it_is_drawn(objective, workers, monkeypatch):
     channels = 3 if objective.encode is None else 4
     prediction = "velocity" if objective.encode is None else "eps"
     model = build(in_channels=channels, prediction=prediction).transformer
@@ -50,6 +58,7 @@ def test_the_loss_is_the_same_wherever_it_is_drawn(objective, workers):
         data = TrainingData(Shapes(16, 24, "train"), 5)
         if loaded:
             data.draws = draws_of(objective)
+            forbid_drawing(monkeypatch)
         batches = list(load_batches(data, numbers, workers, pin_memory=False))
         assert all(("eps" in batch) == loaded for batch in batches)
         with torch.no_grad():
@@ -57,6 +66,15 @@ def test_the_loss_is_the_same_wherever_it_is_drawn(objective, workers):
             found[loaded] = [objective(model, batch) for batch in labelled]
     assert len(found[True]) == 2
     assert found[True] == found[False]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("vae", [False, True])
+def test_a_training_draws_where_it_loads(vae, vae_folder, tmp_path, monkeypatch):
+    forbid_drawing(monkeypatch)
+    latents = {"vae": {"path": str(vae_folder)}} if vae else {}
+    train(settings(tmp_path / "run", train={"images": 16}, **latents))
+    assert seen_of(newest(tmp_path / "run")) == 16
 
 
 def test_a_worker_of_another_start_method_can_be_given_them(objective):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffgen.config.command_line import merge
 from diffgen.config.joint import JointConfig
+from tests.trainings import TWELVE_STEPS
 
 
 def settings(run: Path, **changes: Any) -> JointConfig:
@@ -15,14 +16,7 @@ def settings(run: Path, **changes: Any) -> JointConfig:
     base = {
         "source": str(run),
         "device": "cpu",
-        "schedule": {"warmup_images": 32},
-        "train": {
-            "images": 96,
-            "batch_size": 8,
-            "log_images": 24,
-            "checkpoint_images": 32,
-            "sample_images": 0,
-        },
+        **TWELVE_STEPS,
     }
     return JointConfig.model_validate(merge(base, changes))
 

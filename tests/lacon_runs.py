@@ -15,6 +15,7 @@ from diffgen.config.process import DDPMConfig
 from diffgen.config.train import TrainConfig
 from diffgen.data.shapes import CLASS_NAMES
 from diffgen.sampling.schedulers import build_scheduler
+from tests.trainings import TWELVE_STEPS, changed
 
 
 def pipeline(
@@ -48,18 +49,9 @@ def settings(run: Path, **changes: Any) -> LaconConfig:
         "source": str(run),
         "condition": "palette",
         "device": "cpu",
-        "schedule": {"warmup_images": 32},
-        "train": {
-            "images": 96,
-            "batch_size": 8,
-            "log_images": 24,
-            "checkpoint_images": 32,
-            "sample_images": 0,
-        },
+        **TWELVE_STEPS,
     }
-    for section, fields in changes.items():
-        base[section] = {**base.get(section, {}), **fields} if isinstance(fields, dict) else fields
-    return LaconConfig.model_validate(base)
+    return LaconConfig.model_validate(changed(base, changes))
 
 
 def tensors(out: Path) -> dict[str, Tensor]:

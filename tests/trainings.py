@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,26 @@ from diffgen.config.train import TrainConfig
 from diffgen.training.checkpoints import Checkpoints
 from tests.logs import curve
 
+TWELVE_STEPS: dict[str, Any] = {
+    "schedule": {"warmup_images": 32},
+    "train": {
+        "images": 96,
+        "batch_size": 8,
+        "log_images": 24,
+        "checkpoint_images": 32,
+        "sample_images": 0,
+    },
+}
+"""Of a configuration: 96 images, four lines of the log, three checkpoints."""
+
+
+def changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with single fields of its sections changed."""
+    return base | {
+        section: {**base.get(section, {}), **fields} if isinstance(fields, dict) else fields
+        for section, fields in changes.items()
+    }
+
 
 def settings(out: Path, **changes) -> TrainConfig:
     """A training of 96 images in 12 steps; ``section={...}`` changes single fields."""
@@ -22,20 +43,11 @@ def settings(out: Path, **changes) -> TrainConfig:
         "device": "cpu",
         "data": {"kind": "shapes", "size": "16x16"},
         "model": {"depth": 1, "hidden_size": 32, "num_heads": 2, "patch_size": 4},
-        "schedule": {"warmup_images": 32},
-        "train": {
-            "images": 96,
-            "batch_size": 8,
-            "log_images": 24,
-            "checkpoint_images": 32,
-            "sample_images": 0,
-        },
+        **TWELVE_STEPS,
         "sampling": {"scheduler": "euler", "steps": 1},
         "report": {"sizes": ["16x16"], "num_images": 0},
     }
-    for section, fields in changes.items():
-        base[section] = {**base.get(section, {}), **fields} if isinstance(fields, dict) else fields
-    return TrainConfig.model_validate(base)
+    return TrainConfig.model_validate(changed(base, changes))
 
 
 def newest(out: Path) -> Path:
@@ -60,13 +72,18 @@ def tensors(out: Path) -> dict[str, torch.Tensor]:
     return flat
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    assert curve(one) == curve(other)
-    mine, theirs = tensors(one), tensors(other)
+def assert_same_tensors(
+    mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], more_than: int
+) -> None:
     assert mine.keys() == theirs.keys()
-    assert len(mine) > 50
+    assert len(mine) > more_than
     for name, tensor in mine.items():
         assert torch.equal(tensor, theirs[name]), name
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert curve(one) == curve(other)
+    assert_same_tensors(tensors(one), tensors(other), more_than=50)
 
 
 def coloured(folder: Path, *names: str) -> Path:

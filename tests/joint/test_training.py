@@ -29,6 +29,7 @@ from tests.joint_runs import settings, tensors
 from tests.lacon_runs import tiny_run
 from tests.late import RANDOM
 from tests.logs import curve
+from tests.trainings import assert_same_tensors
 
 # diffusers hands a tensor to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -66,11 +67,7 @@ def told(out: Path) -> dict[str, Any]:
 
 def assert_same(one: Path, other: Path) -> None:
     assert curve(one) == curve(other)
-    mine, theirs = tensors(one), tensors(other)
-    assert mine.keys() == theirs.keys()
-    assert len(mine) > 40
-    for name, tensor in mine.items():
-        assert torch.equal(tensor, theirs[name]), name
+    assert_same_tensors(tensors(one), tensors(other), more_than=40)
     assert told(one) == told(other)
     assert (one / "origin.json").read_bytes() == (other / "origin.json").read_bytes()
 

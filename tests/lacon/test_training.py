@@ -25,6 +25,7 @@ from diffgen.processes.ddpm import DDPM
 from tests.lacon_runs import settings, tensors, tiny_run
 from tests.late import RANDOM
 from tests.logs import curve
+from tests.trainings import assert_same_tensors
 
 # diffusers hands a tensor to numpy the old way.
 pytestmark = [
@@ -37,11 +38,7 @@ WANTED = "palette=PICTURE.png --constraint-from picture"
 
 def assert_same(one: Path, other: Path) -> None:
     assert curve(one) == curve(other)
-    mine, theirs = tensors(one), tensors(other)
-    assert mine.keys() == theirs.keys()
-    assert len(mine) > 40
-    for name, tensor in mine.items():
-        assert torch.equal(tensor, theirs[name]), name
+    assert_same_tensors(tensors(one), tensors(other), more_than=40)
     for file in ("aligner/config.json", "r2.json", "origin.json"):
         assert (one / file).read_bytes() == (other / file).read_bytes()
 

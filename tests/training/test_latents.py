@@ -26,6 +26,7 @@ from diffgen.models.vae import LatentSpace, load_vae
 from diffgen.seeding import posterior_noise
 from diffgen.training.latents import Encoder, measure
 from diffgen.training.run_folder import RunFolder
+from tests.trainings import changed
 
 # diffusers hands a tensor to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -51,9 +52,7 @@ def settings(out: Path, vae_path: Path | str, **changes) -> TrainConfig:
         "sampling": {"scheduler": "euler", "steps": 1},
         "report": {"sizes": ["16x24"], "num_images": 0},
     }
-    for section, fields in changes.items():
-        base[section] = {**base.get(section, {}), **fields} if isinstance(fields, dict) else fields
-    return TrainConfig.model_validate(base)
+    return TrainConfig.model_validate(changed(base, changes))
 
 
 class Killed(BaseException):
